@@ -1,0 +1,119 @@
+"""The catalogue: every method, its parameters, its result, what its stream carries, what it does.
+
+The single source for dispatch, both clients, `jocker rpc`, docs/rpc.md and `rpc.discover`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from . import types as t
+
+
+class Method(NamedTuple):
+    """One row. `stream` describes the frames where the method answers with a ticket, else ""."""
+
+    name: str
+    params: type[t.Params]
+    result: type[t.Result]
+    doc: str
+    stream: str = ""
+    changes: bool = False
+    """Whether it changes anything: such calls are logged with the peer's credentials."""
+
+
+_ATTACH = "up: stdin, eof, resize, signal; down: stdout, stderr; ends with result {exit_code} or error"
+
+CATALOGUE: tuple[Method, ...] = (
+    Method("engine.ping", t.Empty, t.Pong, "Whether the engine answers."),
+    Method("engine.version", t.Empty, t.Version, "Versions of the engine, its API and its system."),
+    Method("engine.info", t.Empty, t.Info, "What the engine runs on and how much it holds."),
+    Method("system.tree", t.Empty, t.TreeNode, "The live supervision tree."),
+    Method("rpc.discover", t.Empty, t.Schema, "This catalogue as an OpenRPC document."),
+    Method("stream.open", t.StreamOpen, t.StreamReady, "Turn this connection into the stream of a ticket."),
+    Method(
+        "container.create",
+        t.ContainerCreate,
+        t.Created,
+        "Make a container from an image, not started.",
+        changes=True,
+    ),
+    Method(
+        "container.start",
+        t.ContainerStart,
+        t.Done,
+        "Start a container; no error if it runs already.",
+        changes=True,
+    ),
+    Method(
+        "container.stop",
+        t.ContainerStop,
+        t.Done,
+        "Send the stop signal, after the timeout KILL; returns when it has stopped.",
+        changes=True,
+    ),
+    Method("container.kill", t.ContainerKill, t.Done, "Send a signal to the main process.", changes=True),
+    Method("container.restart", t.ContainerStop, t.Done, "Stop, if running, and start.", changes=True),
+    Method("container.wait", t.ContainerWait, t.ExitStatus, "Wait until it does not run, or is removed."),
+    Method("container.remove", t.ContainerRemove, t.Done, "Remove a container.", changes=True),
+    Method("container.rename", t.ContainerRename, t.Done, "Give a container another name.", changes=True),
+    Method("container.list", t.ContainerList, t.Containers, "Containers, the running ones unless `all`."),
+    Method("container.inspect", t.ContainerRef, t.ContainerDetail, "All there is to know of a container."),
+    Method(
+        "container.attach",
+        t.ContainerAttach,
+        t.Ticket,
+        "A stream joined to the main process.",
+        stream=_ATTACH,
+        changes=True,
+    ),
+    Method(
+        "container.exec",
+        t.ContainerExec,
+        t.Ticket,
+        "One more process in a running container.",
+        stream=_ATTACH,
+        changes=True,
+    ),
+    Method(
+        "container.logs",
+        t.ContainerLogs,
+        t.Ticket,
+        "What the main process printed.",
+        stream="down: log (CRI lines: time, stream, F or P, text); ends with result {}",
+    ),
+    Method(
+        "image.build",
+        t.ImageBuild,
+        t.Ticket,
+        "Build an image from a Dockerfile.",
+        stream="up: stdin (the context, a tar), eof; down: progress (BuildProgress); ends with result BuildResult or error",
+        changes=True,
+    ),
+    Method(
+        "image.create",
+        t.ImageCreate,
+        t.Ticket,
+        "Make a base image.",
+        stream="up: stdin (a tar, when source is tar), eof; ends with result {id} or error",
+        changes=True,
+    ),
+    Method("image.list", t.ImageList, t.Images, "Images."),
+    Method("image.inspect", t.ImageRef, t.ImageDetail, "All there is to know of an image."),
+    Method("image.tag", t.ImageTag, t.Done, "Give an image one more name.", changes=True),
+    Method(
+        "image.remove",
+        t.ImageRemove,
+        t.ImageRemoved,
+        "Remove a tag; with the last one, or by id, the image and the layers only it used.",
+        changes=True,
+    ),
+    Method("volume.create", t.VolumeCreate, t.Volume, "Make a volume; the same name again gives it back.", changes=True),
+    Method("volume.list", t.VolumeList, t.Volumes, "Volumes."),
+    Method("volume.inspect", t.VolumeRef, t.Volume, "All there is to know of a volume."),
+    Method("volume.remove", t.VolumeRemove, t.Done, "Remove a volume that no container uses.", changes=True),
+)
+
+METHODS: dict[str, Method] = {method.name: method for method in CATALOGUE}
+
+API_VERSION = "1.0"

@@ -1,0 +1,527 @@
+"""What goes over the wire and, in part, into the database: msgspec structs, snake_case JSON.
+
+Times are RFC 3339 in UTC with nanoseconds ("2026-11-23T12:00:00.000000000Z"), "" where there is none
+yet. Sizes are bytes, durations seconds. Parameters refuse fields they do not know.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of every method's parameters."""
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """Base of every result: always an object, never null."""
+
+
+class Empty(Params):
+    """No parameters."""
+
+
+class Done(Result):
+    """It is done and there is nothing to say."""
+
+
+class Ticket(Result):
+    """A stream is waiting: open a second connection and send `stream.open` with this token, once."""
+
+    token: str
+    id: str = ""
+
+
+# --- configuration of images and containers ------------------------------------------------------
+
+
+class ImageConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How to run an image; the fields of the OCI image specification's config object, in snake_case."""
+
+    env: list[str] = []
+    cmd: list[str] | None = None
+    entrypoint: list[str] | None = None
+    working_dir: str = ""
+    user: str = ""
+    exposed_ports: list[str] = []
+    volumes: list[str] = []
+    labels: dict[str, str] = {}
+    stop_signal: str = ""
+    shell: list[str] | None = None
+
+
+class Mount(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Something mounted into a container."""
+
+    type: Literal["volume", "bind", "tmpfs"]
+    target: str
+    source: str = ""
+    """Volume name ("" makes an anonymous one), host path, or nothing for tmpfs."""
+    read_only: bool = False
+
+
+class ConsoleSize(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Size of a terminal in characters."""
+
+    rows: int
+    cols: int
+
+
+class ContainerCreate(Params):
+    """`container.create`."""
+
+    image: str
+    name: str = ""
+    cmd: list[str] | None = None
+    entrypoint: list[str] | None = None
+    """None: the image's. [""] or []: none at all."""
+    env: list[str] = []
+    working_dir: str = ""
+    user: str = ""
+    mounts: list[Mount] = []
+    network: str = ""
+    """"host", "none", or "" for the configured default."""
+    hostname: str = ""
+    tty: bool = False
+    interactive: bool = False
+    """Keep standard input open."""
+    auto_remove: bool = False
+    labels: dict[str, str] = {}
+    stop_signal: str = ""
+    stop_timeout: int | None = None
+
+
+class Created(Result):
+    """Something new has this id."""
+
+    id: str
+    warnings: list[str] = []
+
+
+class ContainerRef(Params):
+    """A container by id, abbreviated id or name."""
+
+    container: str
+
+
+class ContainerStart(Params):
+    """`container.start`."""
+
+    container: str
+    console_size: ConsoleSize | None = None
+
+
+class ContainerStop(Params):
+    """`container.stop`, `container.restart`: seconds to wait before KILL; None: the container's own, or 10."""
+
+    container: str
+    timeout: int | None = None
+
+
+class ContainerKill(Params):
+    """`container.kill`: a signal by name ("TERM", "SIGTERM") or number ("15")."""
+
+    container: str
+    signal: str = "KILL"
+
+
+class ContainerWait(Params):
+    """`container.wait`."""
+
+    container: str
+    condition: Literal["not-running", "removed"] = "not-running"
+
+
+class ExitStatus(Result):
+    """How a process ended: its exit code, or 128 + signal."""
+
+    exit_code: int
+    error: str = ""
+
+
+class ContainerRemove(Params):
+    """`container.remove`: force kills a running one first; volumes takes its anonymous volumes with it."""
+
+    container: str
+    force: bool = False
+    volumes: bool = False
+
+
+class ContainerRename(Params):
+    """`container.rename`."""
+
+    container: str
+    name: str
+
+
+class ContainerList(Params):
+    """`container.list`. Filters: id, name, status, label, ancestor, volume, exited; values of one key are alternatives."""
+
+    all: bool = False
+    filters: dict[str, list[str]] = {}
+    limit: int = 0
+
+
+class ContainerSummary(Result):
+    """One line of `ps`."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    command: list[str]
+    created_at: str
+    status: str
+    exit_code: int
+    started_at: str
+    finished_at: str
+    labels: dict[str, str]
+    network: str
+    ports: list[str] = []
+    mounts: list[str] = []
+
+
+class Containers(Result):
+    """`container.list`'s answer, newest first."""
+
+    containers: list[ContainerSummary]
+
+
+class ContainerState(msgspec.Struct, kw_only=True):
+    """What a container is doing. `status` is one of the states of the engine's lifecycle table."""
+
+    status: str
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    """Why it could not start, or why its status is not its own ("shim lost")."""
+    oom_killed: bool = False
+    started_at: str = ""
+    finished_at: str = ""
+    boot_id: str = ""
+    """The boot it was started in."""
+    restart_count: int = 0
+
+
+class ContainerDetail(Result):
+    """`container.inspect`."""
+
+    id: str
+    name: str
+    created_at: str
+    image: str
+    image_id: str
+    path: str
+    args: list[str]
+    state: ContainerState
+    config: ImageConfig
+    """Image and options merged: what really runs."""
+    tty: bool
+    interactive: bool
+    auto_remove: bool
+    hostname: str
+    network: str
+    mounts: list[Mount]
+    log_path: str
+    rootfs: str
+    platform: dict[str, str]
+    """The drivers: storage, runtime, network."""
+    stop_timeout: int
+    exec_ids: list[str] = []
+
+
+class ContainerAttach(Params):
+    """`container.attach`: to a container that is created (the stream begins with its start) or running."""
+
+    container: str
+    stdin: bool = False
+    logs: bool = False
+    """Begin with what this run has printed so far."""
+
+
+class ContainerExec(Params):
+    """`container.exec`: the process starts when the stream is opened, or at once with detach (no token then)."""
+
+    container: str
+    cmd: list[str]
+    env: list[str] = []
+    working_dir: str = ""
+    user: str = ""
+    tty: bool = False
+    interactive: bool = False
+    detach: bool = False
+    console_size: ConsoleSize | None = None
+
+
+class ContainerLogs(Params):
+    """`container.logs`."""
+
+    container: str
+    follow: bool = False
+    tail: int = -1
+    """Last lines only; -1: all."""
+    since: str = ""
+    until: str = ""
+    """RFC 3339 times."""
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+class ImageCreate(Params):
+    """`image.create`: a base image from a tar on the stream, or from programs of the engine's host."""
+
+    tag: str
+    source: Literal["tar", "host"]
+    programs: list[str] = []
+    config: ImageConfig | None = None
+
+
+class ImageBuild(Params):
+    """`image.build`: the stream takes the context as a tar and gives progress."""
+
+    tags: list[str] = []
+    dockerfile: str = "Dockerfile"
+    """Path inside the context."""
+    dockerfile_text: str | None = None
+    """The Dockerfile itself, when it is not in the context."""
+    build_args: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    no_cache: bool = False
+    target: str = ""
+    network: str = ""
+
+
+class BuildProgress(Result):
+    """A PROGRESS frame of a build. `event`: step (begins), cached, output, done, warning."""
+
+    event: Literal["step", "cached", "output", "done", "warning"]
+    step: int = 0
+    steps: int = 0
+    line: int = 0
+    text: str = ""
+    layer: str = ""
+    seconds: float = 0.0
+
+
+class BuildResult(Result):
+    """The RESULT frame of a build."""
+
+    image_id: str
+    tags: list[str]
+    cached: int
+    steps: int
+
+
+class ImageRef(Params):
+    """An image by name[:tag], id or abbreviated id."""
+
+    image: str
+
+
+class ImageTag(Params):
+    """`image.tag`."""
+
+    image: str
+    tag: str
+
+
+class ImageRemove(Params):
+    """`image.remove`: force also removes one that stopped containers use."""
+
+    image: str
+    force: bool = False
+
+
+class ImageRemoved(Result):
+    """What went."""
+
+    untagged: list[str]
+    deleted: list[str]
+
+
+class ImageList(Params):
+    """`image.list`. Filters: reference, label, dangling."""
+
+    all: bool = False
+    filters: dict[str, list[str]] = {}
+
+
+class ImageSummary(Result):
+    """One image, with all its tags."""
+
+    id: str
+    tags: list[str]
+    created_at: str
+    size: int
+    labels: dict[str, str]
+    containers: int = 0
+
+
+class Images(Result):
+    """`image.list`'s answer, newest first."""
+
+    images: list[ImageSummary]
+
+
+class HistoryEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One step in an image's making (OCI image specification, config.history)."""
+
+    created: str
+    created_by: str
+    empty_layer: bool = False
+    layer: str = ""
+
+
+class ImageDetail(Result):
+    """`image.inspect`."""
+
+    id: str
+    tags: list[str]
+    created_at: str
+    architecture: str
+    os: str
+    config: ImageConfig
+    layers: list[str]
+    """Layer ids, the base first."""
+    history: list[HistoryEntry]
+    size: int
+
+
+# --- volumes -------------------------------------------------------------------------------------
+
+
+class VolumeCreate(Params):
+    """`volume.create`; without a name it gets a random one."""
+
+    name: str = ""
+    labels: dict[str, str] = {}
+
+
+class VolumeRef(Params):
+    """A volume by name."""
+
+    volume: str
+
+
+class VolumeRemove(Params):
+    """`volume.remove`; force: one that is not there is no error."""
+
+    volume: str
+    force: bool = False
+
+
+class VolumeList(Params):
+    """`volume.list`. Filters: name, label, dangling."""
+
+    filters: dict[str, list[str]] = {}
+
+
+class Volume(Result):
+    """A volume."""
+
+    name: str
+    driver: str
+    mountpoint: str
+    created_at: str
+    labels: dict[str, str]
+    anonymous: bool = False
+    used_by: list[str] = []
+
+
+class Volumes(Result):
+    """`volume.list`'s answer, by name."""
+
+    volumes: list[Volume]
+
+
+# --- engine --------------------------------------------------------------------------------------
+
+
+class Pong(Result):
+    """`engine.ping`."""
+
+    pong: bool = True
+
+
+class Version(Result):
+    """`engine.version`."""
+
+    version: str
+    api_version: str
+    python: str
+    os: str
+    arch: str
+    kernel: str
+
+
+class Probed(msgspec.Struct, kw_only=True):
+    """One driver as probing found it: usable, or why not and what mends it."""
+
+    part: str
+    """storage, runtime or network."""
+    driver: str
+    usable: bool
+    why: str = ""
+    mend: str = ""
+
+
+class Info(Result):
+    """`engine.info`."""
+
+    version: str
+    root: str
+    platform: dict[str, str]
+    """storage, runtime, network -> driver in use."""
+    probed: list[Probed]
+    containers: int
+    running: int
+    images: int
+    volumes: int
+    pid: int
+    uptime: float
+    hostname: str
+    os: str
+    arch: str
+    kernel: str
+    cpus: int
+    memory: int
+    warnings: list[str] = []
+
+
+class TreeNode(Result):
+    """A node of `system.tree`."""
+
+    name: str
+    kind: str
+    """supervisor or actor."""
+    state: str
+    restarts: int
+    mailbox: int
+    handled: int
+    detail: str = ""
+    children: list[TreeNode] = []
+
+
+class Schema(Result):
+    """`rpc.discover`: an OpenRPC document (https://spec.open-rpc.org)."""
+
+    openrpc: str
+    info: dict[str, Any]
+    methods: list[dict[str, Any]]
+    components: dict[str, Any]
+
+
+class StreamOpen(Params):
+    """`stream.open`: turns this connection into the stream; nothing more may be sent until it is answered."""
+
+    token: str
+    framing: Literal["frames", "lines"] = "frames"
+
+
+class StreamReady(Result):
+    """From the next byte on both sides speak the framing asked for."""
+
+    ready: bool = True
