@@ -11,8 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 
-class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of every method's parameters."""
+class Params(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of every method's parameters; they are at the same time the messages that actors take."""
 
 
 class Result(msgspec.Struct, kw_only=True):

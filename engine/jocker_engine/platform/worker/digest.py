@@ -1,0 +1,42 @@
+"""Worker operation: what the build cache knows a COPY by. Blocking; standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+
+from .copytree import walk
+from .sources import find_sources
+
+
+def digest(context_dir: str, sources: list[str]) -> dict[str, str]:
+    """{"digest": sha256 in hex} over names, types, modes, link targets and contents of what COPY would take.
+
+    Not over times and owners: a fresh checkout gives the same. Raises CopyError, OSError.
+    """
+    total = hashlib.sha256()
+    for name, path in find_sources(context_dir, sources):
+        status = os.stat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            _add(total, os.path.basename(name), path, status)
+            continue
+        total.update(b"content\0")  # of a directory its content is copied, not itself
+        entries = ((below.split("/"), entry.path, its) for below, entry, its in walk(path))
+        for parts, source, its in sorted(entries, key=lambda item: item[0]):
+            _add(total, "/".join(parts), source, its)
+    return {"digest": total.hexdigest()}
+
+
+def _add(total: hashlib._Hash, name: str, path: str, status: os.stat_result) -> None:
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+    elif stat.S_ISLNK(mode):
+        content = os.fsencode(os.readlink(path))
+        mode = stat.S_IFLNK  # permissions of links differ between systems
+    else:
+        content = b""
+    for part in (os.fsencode(name), b"%o" % mode, content):
+        total.update(b"%d:%b" % (len(part), part))

@@ -1,0 +1,306 @@
+"""COPY and ADD: Docker's rules one by one, and that nothing gets outside."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import need
+from jocker_engine.platform.worker.copyin import copy_in
+from jocker_engine.platform.worker.sources import CopyError
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """A build context."""
+    root = tmp_path / "context"
+    for name in (
+        "home.txt",
+        "homer.txt",
+        "a[1].txt",
+        "dir/one",
+        "dir/sub/two",
+        "dir2/three",
+        "x/1/y",
+        "x/2/y",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (root / "dir" / "link").symlink_to("../../../etc/passwd")
+    (root / "in").symlink_to("dir")
+    (root / "out").symlink_to("/../../etc/hostname")
+    (root / "tofile").symlink_to("home.txt")
+    (root / "dangling").symlink_to("nothing")
+    (tmp_path / "secret").write_text("secret")
+    return root
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    for name in ("etc", "usr/bin", "app"):
+        (root / name).mkdir(parents=True)
+    (root / "bin").symlink_to("usr/bin")
+    (root / "abs").symlink_to("/app")
+    (root / "escape").symlink_to("../../../../app")
+    (root / "file").write_text("old")
+    return root
+
+
+def tree(root: Path) -> set[str]:
+    """All files and links below."""
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+# (sources, destination, what is new in the root)
+COPIES = [
+    (["home.txt"], "/", {"home.txt"}),
+    (["home.txt"], "/new", {"new"}),
+    (["home.txt"], "/new/", {"new/home.txt"}),
+    (["home.txt"], "/new/deep/er", {"new/deep/er"}),
+    (["home.txt"], "/app", {"app/home.txt"}),
+    (["home.txt"], "/app/.", {"app/home.txt"}),
+    (["/home.txt"], "/app/", {"app/home.txt"}),
+    (["./dir/../home.txt"], "/app/", {"app/home.txt"}),
+    (["hom*"], "/app/", {"app/home.txt", "app/homer.txt"}),
+    (["home?.txt"], "/new", {"new"}),
+    (["hom*"], "/new", {"new/home.txt", "new/homer.txt"}),
+    (["home.txt", "homer.txt"], "/new", {"new/home.txt", "new/homer.txt"}),
+    (["home.txt", "nothing*"], "/new/", {"new/home.txt"}),
+    ([r"a\[1].txt"], "/app/", {"app/a[1].txt"}),
+    (["a[[]1].txt"], "/app/", {"app/a[1].txt"}),
+    (["x/*/y"], "/app/", {"app/y"}),
+    (["dir"], "/app", {"app/one", "app/link", "app/sub/two"}),
+    (["dir/"], "/new", {"new/one", "new/link", "new/sub/two"}),
+    (["dir", "dir2"], "/new/", {"new/one", "new/link", "new/sub/two", "new/three"}),
+    (["dir?"], "/new", {"new/three"}),
+    (["dir/sub/.."], "/app", {"app/one", "app/link", "app/sub/two"}),
+    (["in"], "/app", {"app/one", "app/link", "app/sub/two"}),
+    (["in/one"], "/app/", {"app/one"}),
+    (["in/*e"], "/app/", {"app/one"}),
+    (["tofile"], "/app/", {"app/tofile"}),
+    (["home.txt"], "/bin/", {"usr/bin/home.txt"}),
+    (["home.txt"], "/abs", {"app/home.txt"}),
+    (["home.txt"], "/escape/x", {"app/x"}),
+    (["home.txt"], "/../../../app/x", {"app/x"}),
+    (["dir/sub"], "/bin", {"usr/bin/two"}),
+]
+
+
+@pytest.mark.parametrize(("sources", "destination", "new"), COPIES)
+def test_where_things_go(
+    context: Path, rootfs: Path, sources: list[str], destination: str, new: set[str]
+) -> None:
+    before, outside = tree(rootfs), tree(context.parent) - tree(rootfs)
+    result = copy_in(str(context), sources, str(rootfs), destination)
+    assert tree(rootfs) - before == new
+    assert result["files"] >= len(new)
+    assert outside <= tree(context.parent)
+    assert (rootfs / "bin").is_symlink()
+    assert (rootfs / "abs").is_symlink()
+
+
+# (sources, destination, the whole message)
+REFUSED = [
+    (["nothing"], "/", "no such file in the build context: 'nothing'"),
+    (["home.txt/"], "/", "not a directory in the build context: 'home.txt/'"),
+    (["../secret"], "/", "'../secret' is outside the build context"),
+    (["dir/../../secret"], "/", "'dir/../../secret' is outside the build context"),
+    (["out"], "/", "no such file in the build context: 'out'"),
+    (["dangling"], "/", "no such file in the build context: 'dangling'"),
+    (["dang*"], "/", "'dangling' in the build context is a link to nothing there"),
+    (["*.none", "n?ne"], "/", "nothing in the build context matches '*.none', 'n?ne'"),
+    (["a[1"], "/", "pattern 'a[1' ends too early"),
+    (["dir"], "/file", "'/file' is not a directory"),
+    (["home.txt"], "/file/x", "'/file' is not a directory"),
+    (["home.txt"], "/file/", "'/file' is not a directory"),
+    (["x/1"], "/conflict", "'/conflict/y' is a directory and cannot become a file"),
+]
+
+
+@pytest.mark.parametrize(("sources", "destination", "message"), REFUSED)
+def test_one_line_says_what_is_wrong(
+    context: Path, rootfs: Path, sources: list[str], destination: str, message: str
+) -> None:
+    (rootfs / "conflict" / "y").mkdir(parents=True)
+    with pytest.raises(CopyError) as caught:
+        copy_in(str(context), sources, str(rootfs), destination)
+    assert str(caught.value) == f"COPY failed: {message}"
+    with pytest.raises(CopyError, match=r"^ADD failed: "):
+        copy_in(str(context), sources, str(rootfs), destination, unpack=True)
+
+
+def test_links_out_of_the_context_end_inside_it(context: Path, rootfs: Path) -> None:
+    """`out` leads to /etc/hostname: of the context, never of the host."""
+    (context / "etc").mkdir()
+    (context / "etc" / "hostname").write_text("ours")
+    copy_in(str(context), ["out"], str(rootfs), "/app/x")
+    assert (rootfs / "app" / "x").read_text() == "ours"
+
+
+def test_modes_times_owners(context: Path, rootfs: Path) -> None:
+    (context / "home.txt").chmod(0o4751)
+    (context / "dir" / "sub").chmod(0o750)
+    os.utime(context / "home.txt", ns=(1, 1_000_000_001))
+    os.utime(context / "dir" / "sub", ns=(1, 2_000_000_002))
+    os.utime(context / "dir" / "link", ns=(1, 3_000_000_003), follow_symlinks=False)
+    copy_in(str(context), ["home.txt", "dir"], str(rootfs), "/a/b/")
+    top = rootfs / "a" / "b"
+    assert stat.S_IMODE(top.stat().st_mode) == stat.S_IMODE(top.parent.stat().st_mode) == 0o755
+    assert (stat.S_IMODE((top / "home.txt").stat().st_mode), (top / "home.txt").stat().st_mtime_ns) == (
+        0o4751,
+        1_000_000_001,
+    )
+    assert (stat.S_IMODE((top / "sub").stat().st_mode), (top / "sub").stat().st_mtime_ns) == (
+        0o750,
+        2_000_000_002,
+    )
+    assert (top / "link").lstat().st_mtime_ns == 3_000_000_003
+    assert os.readlink(top / "link") == "../../../etc/passwd"
+    owner = (os.geteuid(), os.getegid())
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in [top, *top.rglob("*")]} == {owner}
+
+
+def test_chmod_and_chown(context: Path, rootfs: Path) -> None:
+    need(os.geteuid() == 0, "needs root to give files away")
+    for path in [context, *context.rglob("*")]:
+        os.lchown(path, 77, 77)
+    copy_in(str(context), ["dir"], str(rootfs), "/new/dir", chown=[12, 34], chmod=0o711)
+    made = [rootfs / "new", *(rootfs / "new").rglob("*")]
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in made} == {(12, 34)}
+    assert stat.S_IMODE((rootfs / "new" / "dir" / "one").stat().st_mode) == 0o711
+    assert stat.S_IMODE((rootfs / "new" / "dir" / "sub").stat().st_mode) == 0o711
+    assert stat.S_IMODE((rootfs / "new").stat().st_mode) == 0o755
+    copy_in(str(context), ["dir"], str(rootfs), "/plain")
+    assert (rootfs / "plain" / "one").stat().st_uid == 0
+    assert (rootfs / "app").stat().st_uid == 0
+
+
+def test_copies_replace_files_and_links_and_merge_directories(
+    context: Path, rootfs: Path, tmp_path: Path
+) -> None:
+    (rootfs / "app" / "sub").mkdir()
+    (rootfs / "app" / "sub" / "keep").touch()
+    (rootfs / "app" / "one").symlink_to(tmp_path / "secret")
+    (rootfs / "app" / "link").write_text("a file")
+    (rootfs / "usr" / "sub").symlink_to("/app/sub")
+    copy_in(str(context), ["dir"], str(rootfs), "/app")
+    assert (rootfs / "app" / "one").read_text() == "dir/one"
+    assert not (rootfs / "app" / "one").is_symlink()
+    assert (rootfs / "app" / "link").is_symlink()
+    assert (rootfs / "app" / "sub" / "keep").exists()
+    assert (tmp_path / "secret").read_text() == "secret"
+    (rootfs / "app" / "sub" / "two").unlink()
+    copy_in(str(context), ["dir"], str(rootfs), "/usr")
+    assert (rootfs / "usr" / "sub").is_symlink()
+    assert (rootfs / "app" / "sub" / "two").exists()
+
+
+def test_a_file_over_a_link_goes_where_the_link_leads(context: Path, rootfs: Path, tmp_path: Path) -> None:
+    (rootfs / "current").symlink_to("/app/real")
+    copy_in(str(context), ["home.txt"], str(rootfs), "/current")
+    assert (rootfs / "current").is_symlink()
+    assert (rootfs / "app" / "real").read_text() == "home.txt"
+
+
+def test_special_files_are_refused(context: Path, rootfs: Path) -> None:
+    os.mkfifo(context / "dir" / "fifo")
+    with pytest.raises(CopyError, match="'fifo' is neither a file"):
+        copy_in(str(context), ["dir"], str(rootfs), "/new")
+
+
+def member(name: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    """One entry of an archive."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content
+
+
+def make_archive(path: Path, mode: str, *members: tuple[tarfile.TarInfo, bytes]) -> None:
+    with tarfile.open(str(path), mode) as archive:
+        for info, content in members:
+            archive.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz"])
+def test_add_unpacks_archives_whatever_their_name(context: Path, rootfs: Path, compression: str) -> None:
+    make_archive(
+        context / "plain.bin", f"w:{compression}",
+        member("./", type=tarfile.DIRTYPE, mode=0o700),
+        member("d/", type=tarfile.DIRTYPE, mode=0o711, uid=5, gid=6, mtime=1000),
+        member("d/file", b"content", mode=0o4755, uid=5, gid=6, mtime=2000),
+        member("d/sym", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+        member("hard", type=tarfile.LNKTYPE, linkname="d/file"),
+        member("fifo", type=tarfile.FIFOTYPE, mode=0o640),
+    )  # fmt: skip
+    assert copy_in(str(context), ["plain.bin"], str(rootfs), "/new", unpack=True) == {"files": 4}
+    top = rootfs / "new"
+    file = (top / "d" / "file").stat()
+    assert (top / "d" / "file").read_text() == "content"
+    assert (stat.S_IMODE(file.st_mode), file.st_mtime) == (0o4755, 2000)
+    assert (top / "d").stat().st_mtime == 1000
+    assert (top / "hard").samefile(top / "d" / "file")
+    assert os.readlink(top / "d" / "sym") == "/etc/passwd"
+    assert stat.S_ISFIFO((top / "fifo").stat().st_mode)
+    if os.geteuid() == 0:
+        assert (file.st_uid, file.st_gid) == (5, 6)
+        copy_in(str(context), ["plain.bin"], str(rootfs), "/new", chown=[1, 2], unpack=True)
+        assert (top / "d" / "file").stat().st_uid == 1
+    copy_in(str(context), ["plain.bin"], str(rootfs), "/copied/")
+    assert (rootfs / "copied" / "plain.bin").is_file()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 10240, b"text\n", b"\x1f\x8bbroken", os.urandom(3000)])
+def test_add_copies_what_is_no_archive(context: Path, rootfs: Path, content: bytes) -> None:
+    (context / "a.tar.gz").write_bytes(content)
+    copy_in(str(context), ["a.tar.gz"], str(rootfs), "/new/", unpack=True)
+    assert (rootfs / "new" / "a.tar.gz").read_bytes() == content
+
+
+def test_an_archive_cannot_write_outside(context: Path, rootfs: Path, tmp_path: Path) -> None:
+    make_archive(
+        context / "evil.tar", "w",
+        member("../../../up", b"1"),
+        member("/absolute", b"2"),
+        member("way", type=tarfile.SYMTYPE, linkname="../../../.."),
+        member("way/through", b"3"),
+        member("abs", type=tarfile.SYMTYPE, linkname=str(tmp_path)),
+        member("abs/secret", b"4"),
+        member("link", type=tarfile.SYMTYPE, linkname=str(tmp_path / "secret")),
+        member("link", b"5"),
+    )  # fmt: skip
+    outside = {path: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
+    copy_in(str(context), ["evil.tar"], str(rootfs), "/app", unpack=True)
+    assert {path: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == outside
+    assert (rootfs / "app" / "up").read_text() == "1"
+    assert (rootfs / "app" / "absolute").read_text() == "2"
+    assert (rootfs / "through").read_text() == "3"
+    assert (rootfs / str(tmp_path)[1:] / "secret").read_text() == "4"
+    assert (rootfs / "app" / "link").read_text() == "5"
+
+
+def test_a_hard_link_out_of_an_archive_is_refused(context: Path, rootfs: Path, tmp_path: Path) -> None:
+    make_archive(
+        context / "evil.tar", "w", member("hard", type=tarfile.LNKTYPE, linkname=str(tmp_path / "secret"))
+    )
+    with pytest.raises(CopyError, match="which is not there"):
+        copy_in(str(context), ["evil.tar"], str(rootfs), "/app", unpack=True)
+
+
+def test_a_damaged_archive_is_one_line(context: Path, rootfs: Path) -> None:
+    make_archive(context / "a.tar", "w", member("one", b"x" * 2000), member("two", b"y" * 100_000))
+    os.truncate(context / "a.tar", 20_000)
+    with pytest.raises(CopyError, match=r"^ADD failed: damaged archive"):
+        copy_in(str(context), ["a.tar"], str(rootfs), "/app", unpack=True)
+    make_archive(context / "a.tgz", "w:gz", member("one", os.urandom(200_000)))
+    os.truncate(context / "a.tgz", 100_000)
+    with pytest.raises(CopyError, match=r"^ADD failed: damaged archive"):
+        copy_in(str(context), ["a.tgz"], str(rootfs), "/app", unpack=True)
