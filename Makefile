@@ -14,7 +14,7 @@ test: $(VENV)/.installed
 	$(BIN)/pytest
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check protocol engine client tests
+	$(BIN)/ruff check protocol client engine/jocker_engine/db engine/jocker_engine/containers engine/jocker_engine/platform engine/jocker_engine/shim
 	$(BIN)/mypy
 
 clean:

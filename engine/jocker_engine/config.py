@@ -82,7 +82,9 @@ def parse(raw: Any, path: str) -> Config:
             msgspec.convert({key: value}, Config)
         except msgspec.ValidationError as error:
             reason = str(error).split(" - at ")[0]
-            raise ConfigError(f"{path}: key `{key}`: {reason[0].lower()}{reason[1:]}, not {value!r}") from None
+            raise ConfigError(
+                f"{path}: key `{key}`: {reason[0].lower()}{reason[1:]}, not {value!r}"
+            ) from None
     config = msgspec.convert(raw, Config)
     config.api_socket = config.api_socket.removeprefix("unix://")
     for key in ("root", "api_socket"):

@@ -76,6 +76,7 @@ def check(answer: bytes) -> None:
 def serve(path: str) -> None:
     """The api alone, in this process, until SIGTERM."""
     import trio
+
     from jocker_engine.api.dispatch import Dispatcher
     from jocker_engine.api.listener import open_socket
     from jocker_engine.api.peer import Peer

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import msgspec
 import trio
+
 from jocker_protocol.errors import JockerError
 from jocker_protocol.methods import METHODS
 from jocker_protocol.types import StreamOpen, StreamReady

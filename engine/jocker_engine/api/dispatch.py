@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
+
 from jocker_protocol.errors import (
     InternalError,
     InvalidParams,
@@ -80,7 +81,9 @@ def decode_params(method: Method, decoder: msgspec.json.Decoder[Any], raw: msgsp
     """Raises InvalidParams with the path of the field ("$.mounts[0].target")."""
     if bytes(memoryview(raw)[:1]) == b"[":
         names = ", ".join(method.params.__struct_fields__) or "none"
-        raise InvalidParams(f"{method.name}: params go by name, as an object, not as an array (names: {names})")
+        raise InvalidParams(
+            f"{method.name}: params go by name, as an object, not as an array (names: {names})"
+        )
     try:
         params: Params = decoder.decode(raw)
     except (ValueError, RecursionError) as error:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
-from jocker_protocol.errors import InvalidRequest, JockerError, ParseError
-from jocker_protocol.wire import MAX_REQUEST
 from sansio_jsonrpc import JsonRpcError, JsonRpcPeer, JsonRpcRequest
 from sansio_jsonrpc.main import MissingId
+
+from jocker_protocol.errors import InvalidRequest, JockerError, ParseError
+from jocker_protocol.wire import MAX_REQUEST
 
 MAX_BATCH = 1000
 """Most requests of one batch: the answers to a line of nonsense would be 100 times its size."""

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+
 from jocker_protocol.errors import ERRORS
 from jocker_protocol.methods import API_VERSION, CATALOGUE, Method
 from jocker_protocol.types import Schema

@@ -38,7 +38,9 @@ def peer_of(sock: trio.socket.SocketType | socket.socket) -> Peer:
 
 
 def _from_xucred(data: bytes) -> Peer:
-    _version, uid, _count, gid, *_groups, pid = _XUCRED.unpack(data.ljust(_XUCRED.size, b"\0")[: _XUCRED.size])
+    _version, uid, _count, gid, *_groups, pid = _XUCRED.unpack(
+        data.ljust(_XUCRED.size, b"\0")[: _XUCRED.size]
+    )
     return Peer(pid, uid, gid)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
+
 from jocker_protocol.errors import ERRORS
 from jocker_protocol.methods import API_VERSION, CATALOGUE, Method
 from jocker_protocol.wire import MAX_FRAME, MAX_REQUEST, NAMES, RESULT, STDOUT

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 
 import trio
+
 from jocker_protocol.errors import Overloaded
 
 from .connection import Gate, serve_connection

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import trio
+
 from jocker_protocol import wire
 from jocker_protocol.errors import InvalidRequest, JockerError, NotFound
 from jocker_protocol.types import Ticket
@@ -183,7 +184,9 @@ class StreamBroker:
             if not self._waiting:
                 self._added = trio.Event()
                 await self._added.wait()
-            token, oldest = next(iter(self._waiting.items()))  # all have the same time, so the first is the oldest
+            token, oldest = next(
+                iter(self._waiting.items())
+            )  # all have the same time, so the first is the oldest
             await trio.sleep_until(oldest.deadline)
             if self._waiting.pop(token, None) is not None:
                 oldest.give_up()
@@ -192,4 +195,3 @@ class StreamBroker:
         """Abandon all."""
         while self._waiting:
             self._waiting.popitem()[1].give_up()
-

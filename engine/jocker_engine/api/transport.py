@@ -17,10 +17,11 @@ from __future__ import annotations
 import logging
 
 import trio
-from jocker_protocol.errors import JockerError, TimedOut
-from jocker_protocol.wire import MAX_REQUEST
 from trio_jsonrpc import JsonRpcConnection, JsonRpcConnectionType
 from trio_jsonrpc.transport import BaseTransport, TransportClosed
+
+from jocker_protocol.errors import JockerError, TimedOut
+from jocker_protocol.wire import MAX_REQUEST
 
 from .envelope import Request, StrictPeer, rpc_error
 

@@ -82,7 +82,7 @@ def open_database(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _inspect(path: str) -> None:
+def inspect(path: str) -> None:
     """Raise DatabaseRefused for a file that cannot be used. Read-only: what is refused keeps every byte."""
     keep = "it was not touched; move it away to start empty, or put a backup in its place"
     try:

@@ -174,7 +174,9 @@ class Store:
     async def cached_layer(self, cache_key: str) -> LayerRecord | None:
         """The layer that these inputs made before."""
         return await self._doc(
-            LayerRecord, "SELECT doc FROM layers WHERE cache_key = ? AND ready ORDER BY rowid DESC LIMIT 1", cache_key
+            LayerRecord,
+            "SELECT doc FROM layers WHERE cache_key = ? AND ready ORDER BY rowid DESC LIMIT 1",
+            cache_key,
         )
 
     async def chain(self, layer: str) -> list[LayerRecord]:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+
 from jocker_engine.api.dispatch import Dispatcher, Handler
 from jocker_engine.api.listener import open_socket
 from jocker_engine.api.peer import Peer
@@ -115,5 +116,3 @@ async def running(handlers: Mapping[str, Handler] = {}) -> AsyncIterator[Engine]
             finally:
                 with trio.CancelScope(shield=True):
                     await server.stop()
-
-

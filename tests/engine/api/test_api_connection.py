@@ -7,25 +7,24 @@ import logging
 import os
 import socket
 
-import msgspec
 import pytest
 import trio
-from api_server import PING, PONG, Client, error, ping, request, running
+from api_server import PING, PONG, error, ping, request, running
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jocker_engine.platform.commands import PlatformError
+from trio_jsonrpc import JsonRpcConnection, JsonRpcConnectionType
+
 from jocker_engine.api import server as server_module
 from jocker_engine.api.connection import MAX_RUNNING
 from jocker_engine.api.dispatch import Dispatcher
-from jocker_engine.api.listener import Api, open_socket
+from jocker_engine.api.listener import open_socket
 from jocker_engine.api.peer import Peer
 from jocker_engine.api.server import GRACE, MAX_CONNECTIONS
-from jocker_engine.api.streams import StreamBroker
 from jocker_engine.api.transport import HANDSHAKE, Connection, LineTransport
-from jocker_engine.platform.commands import PlatformError
 from jocker_protocol import types as t
 from jocker_protocol.errors import NotFound
 from jocker_protocol.wire import MAX_REQUEST
-from trio_jsonrpc import JsonRpcConnection, JsonRpcConnectionType
 
 
 class Waits:
@@ -113,7 +112,9 @@ async def test_a_client_that_hangs_up_cancels_its_requests() -> None:
         assert waits.cancelled == 1
 
 
-async def test_so_does_one_with_too_many_running_to_be_read_from(autojump_clock: trio.testing.MockClock) -> None:
+async def test_so_does_one_with_too_many_running_to_be_read_from(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     waits = Waits()
     async with running({"container.wait": waits.wait}) as engine:
         client = await engine.connect()
@@ -148,7 +149,9 @@ async def test_a_client_that_does_not_read_delays_nobody_else() -> None:
     async with running({"container.list": listing, "container.inspect": large}) as engine:
         lazy = await engine.connect()
         sent = 0
-        with trio.move_on_after(0.5):  # until back-pressure stops it: answers of 100 KB a piece stay in the engine
+        with trio.move_on_after(
+            0.5
+        ):  # until back-pressure stops it: answers of 100 KB a piece stay in the engine
             while True:
                 await lazy.send(request("container.inspect", container="c"))
                 sent += 1
@@ -171,13 +174,27 @@ async def test_each_error_reaches_the_caller(caplog: pytest.LogCaptureFixture) -
     async def null(params: t.VolumeList, peer: Peer) -> t.Volumes:
         return None  # type: ignore[return-value]
 
-    handlers = {"container.inspect": not_found, "image.inspect": refused, "volume.inspect": bug, "volume.list": null}
+    handlers = {
+        "container.inspect": not_found,
+        "image.inspect": refused,
+        "volume.inspect": bug,
+        "volume.list": null,
+    }
     async with running(handlers) as engine:
         client = await engine.connect()
         answer = (await client.ask(request("container.inspect", container="c")))["error"]
-        assert answer == {"code": 1, "message": "no container c", "data": {"kind": "not_found", "candidates": ["a"]}}
+        assert answer == {
+            "code": 1,
+            "message": "no container c",
+            "data": {"kind": "not_found", "candidates": ["a"]},
+        }
         data = (await client.ask(request("image.inspect", image="i")))["error"]["data"]
-        assert data == {"kind": "platform_error", "argv": ["mount", "x"], "exit_code": 32, "stderr": "denied\n"}
+        assert data == {
+            "kind": "platform_error",
+            "argv": ["mount", "x"],
+            "exit_code": 32,
+            "stderr": "denied\n",
+        }
         assert not caplog.records
         assert error(await client.ask(request("volume.inspect", volume="v"))) == (1, -32603)
         assert "oops" in caplog.text
@@ -356,7 +373,16 @@ async def test_a_crashed_connection_leaves_the_others_alone(
 # --- nonsense ------------------------------------------------------------------------------------
 
 lines = st.binary(max_size=200) | st.sampled_from(
-    [b"[]", b"5", b"{", b'[{"id":1}]', b"\xff\xfe", b'"', b"[[[[", b'{"jsonrpc":"2.0","id":null,"method":"engine.ping"}']
+    [
+        b"[]",
+        b"5",
+        b"{",
+        b'[{"id":1}]',
+        b"\xff\xfe",
+        b'"',
+        b"[[[[",
+        b'{"jsonrpc":"2.0","id":null,"method":"engine.ping"}',
+    ]
 )
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sansio_jsonrpc import JsonRpcError, JsonRpcException, JsonRpcInternalError, JsonRpcPeer, JsonRpcResponse
+
 from jocker_engine.api.envelope import MAX_BATCH, Request, StrictPeer, opens_stream, parse, rpc_error
 from jocker_protocol.errors import InternalError, NotFound
 from jocker_protocol.wire import MAX_REQUEST
-from sansio_jsonrpc import JsonRpcError, JsonRpcException, JsonRpcInternalError, JsonRpcPeer, JsonRpcResponse
 
 PARSE_ERROR, INVALID = -32700, -32600
 
@@ -52,7 +53,10 @@ LINES: list[tuple[str | bytes, list[Any]]] = [
     ('{"jsonrpc":"2.0","id":"","method":"m"}', [("", "ok")]),
     ('{"jsonrpc":"2.0","id":"\\u00e9\\n","method":"m"}', [("é\n", "ok")]),
     ('{"jsonrpc":"2.0","id":-7,"method":"m"}', [(-7, "ok")]),
-    ('{"jsonrpc":"2.0","id":123456789012345678901234567890,"method":"m"}', [(123456789012345678901234567890, "ok")]),
+    (
+        '{"jsonrpc":"2.0","id":123456789012345678901234567890,"method":"m"}',
+        [(123456789012345678901234567890, "ok")],
+    ),
     ('{"jsonrpc":"2.0","id":1.5,"method":"m"}', [(None, INVALID)]),
     ('{"jsonrpc":"2.0","id":1e400,"method":"m"}', [(None, INVALID)]),
     ('{"jsonrpc":"2.0","id":%s,"method":"m"}' % ("9" * 5000), [(None, INVALID)]),
@@ -99,7 +103,10 @@ LINES: list[tuple[str | bytes, list[Any]]] = [
     (f"[{','.join([GOOD] * (MAX_BATCH + 1))}]", [(None, INVALID)]),
     # deep
     ("[" * 100_000 + "]" * 100_000, [(None, PARSE_ERROR)]),
-    ('{"jsonrpc":"2.0","id":1,"method":"m","params":%s}' % ("[" * 100_000 + "]" * 100_000), [(None, INVALID)]),
+    (
+        '{"jsonrpc":"2.0","id":1,"method":"m","params":%s}' % ("[" * 100_000 + "]" * 100_000),
+        [(None, INVALID)],
+    ),
     # long
     (GOOD.ljust(MAX_REQUEST), [(1, "ok")]),
     (GOOD.ljust(MAX_REQUEST + 1), [(None, INVALID)]),
@@ -108,7 +115,9 @@ LINES: list[tuple[str | bytes, list[Any]]] = [
 
 @pytest.mark.parametrize(("line", "expected"), LINES, ids=lambda value: str(value)[:60])
 def test_lines(line: str | bytes, expected: list[Any]) -> None:
-    assert [brief(answer) for answer in answers(line if isinstance(line, bytes) else line.encode())] == expected
+    assert [
+        brief(answer) for answer in answers(line if isinstance(line, bytes) else line.encode())
+    ] == expected
 
 
 json_values = st.recursive(
@@ -117,11 +126,20 @@ json_values = st.recursive(
     max_leaves=10,
 )
 envelopes = st.fixed_dictionaries(
-    {}, optional={"jsonrpc": st.just("2.0") | json_values, "id": json_values, "method": st.text(), "params": json_values}
+    {},
+    optional={
+        "jsonrpc": st.just("2.0") | json_values,
+        "id": json_values,
+        "method": st.text(),
+        "params": json_values,
+    },
 )
 
 
-@given(st.binary() | (envelopes | st.lists(envelopes) | json_values).map(lambda value: json.dumps(value).encode()))
+@given(
+    st.binary()
+    | (envelopes | st.lists(envelopes) | json_values).map(lambda value: json.dumps(value).encode())
+)
 def test_any_line_is_answered_at_most_once_and_never_raises(line: bytes) -> None:
     out = answers(line)
     assert len(out) <= 1
@@ -159,7 +177,9 @@ def test_internal_error_has_the_code_that_the_library_has_wrong() -> None:
     assert rpc_error(InternalError("x")).code == -32603
 
 
-@pytest.mark.parametrize("line", ["[]", "5", '{"id":1,"method":"m"}', '{"jsonrpc":"2.0","id":null,"method":"m"}'])
+@pytest.mark.parametrize(
+    "line", ["[]", "5", '{"id":1,"method":"m"}', '{"jsonrpc":"2.0","id":null,"method":"m"}']
+)
 def test_the_library_alone_fails_on(line: str) -> None:
     """Why there is a StrictPeer; when this fails the library was mended."""
     with pytest.raises((JsonRpcException, TypeError, KeyError)):

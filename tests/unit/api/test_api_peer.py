@@ -7,6 +7,7 @@ import socket
 import struct
 
 import trio
+
 from jocker_engine.api.peer import Peer, _from_xucred, hung_up, peer_of
 
 
