@@ -19,7 +19,7 @@ class Result(msgspec.Struct, kw_only=True):
     """Base of every result: always an object, never null."""
 
 
-class Empty(Params):
+class Empty(Params, frozen=True):
     """No parameters."""
 
 
@@ -69,7 +69,7 @@ class ConsoleSize(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cols: int
 
 
-class ContainerCreate(Params):
+class ContainerCreate(Params, frozen=True):
     """`container.create`."""
 
     image: str
@@ -100,34 +100,34 @@ class Created(Result):
     warnings: list[str] = []
 
 
-class ContainerRef(Params):
+class ContainerRef(Params, frozen=True):
     """A container by id, abbreviated id or name."""
 
     container: str
 
 
-class ContainerStart(Params):
+class ContainerStart(Params, frozen=True):
     """`container.start`."""
 
     container: str
     console_size: ConsoleSize | None = None
 
 
-class ContainerStop(Params):
+class ContainerStop(Params, frozen=True):
     """`container.stop`, `container.restart`: seconds to wait before KILL; None: the container's own, or 10."""
 
     container: str
     timeout: int | None = None
 
 
-class ContainerKill(Params):
+class ContainerKill(Params, frozen=True):
     """`container.kill`: a signal by name ("TERM", "SIGTERM") or number ("15")."""
 
     container: str
     signal: str = "KILL"
 
 
-class ContainerWait(Params):
+class ContainerWait(Params, frozen=True):
     """`container.wait`."""
 
     container: str
@@ -141,7 +141,7 @@ class ExitStatus(Result):
     error: str = ""
 
 
-class ContainerRemove(Params):
+class ContainerRemove(Params, frozen=True):
     """`container.remove`: force kills a running one first; volumes takes its anonymous volumes with it."""
 
     container: str
@@ -149,14 +149,14 @@ class ContainerRemove(Params):
     volumes: bool = False
 
 
-class ContainerRename(Params):
+class ContainerRename(Params, frozen=True):
     """`container.rename`."""
 
     container: str
     name: str
 
 
-class ContainerList(Params):
+class ContainerList(Params, frozen=True):
     """`container.list`. Filters: id, name, status, label, ancestor, volume, exited; values of one key are alternatives."""
 
     all: bool = False
@@ -232,7 +232,7 @@ class ContainerDetail(Result):
     exec_ids: list[str] = []
 
 
-class ContainerAttach(Params):
+class ContainerAttach(Params, frozen=True):
     """`container.attach`: to a container that is created (the stream begins with its start) or running."""
 
     container: str
@@ -241,7 +241,7 @@ class ContainerAttach(Params):
     """Begin with what this run has printed so far."""
 
 
-class ContainerExec(Params):
+class ContainerExec(Params, frozen=True):
     """`container.exec`: the process starts when the stream is opened, or at once with detach (no token then)."""
 
     container: str
@@ -255,7 +255,7 @@ class ContainerExec(Params):
     console_size: ConsoleSize | None = None
 
 
-class ContainerLogs(Params):
+class ContainerLogs(Params, frozen=True):
     """`container.logs`."""
 
     container: str
@@ -270,7 +270,7 @@ class ContainerLogs(Params):
 # --- images --------------------------------------------------------------------------------------
 
 
-class ImageCreate(Params):
+class ImageCreate(Params, frozen=True):
     """`image.create`: a base image from a tar on the stream, or from programs of the engine's host."""
 
     tag: str
@@ -279,7 +279,7 @@ class ImageCreate(Params):
     config: ImageConfig | None = None
 
 
-class ImageBuild(Params):
+class ImageBuild(Params, frozen=True):
     """`image.build`: the stream takes the context as a tar and gives progress."""
 
     tags: list[str] = []
@@ -315,20 +315,20 @@ class BuildResult(Result):
     steps: int
 
 
-class ImageRef(Params):
+class ImageRef(Params, frozen=True):
     """An image by name[:tag], id or abbreviated id."""
 
     image: str
 
 
-class ImageTag(Params):
+class ImageTag(Params, frozen=True):
     """`image.tag`."""
 
     image: str
     tag: str
 
 
-class ImageRemove(Params):
+class ImageRemove(Params, frozen=True):
     """`image.remove`: force also removes one that stopped containers use."""
 
     image: str
@@ -342,7 +342,7 @@ class ImageRemoved(Result):
     deleted: list[str]
 
 
-class ImageList(Params):
+class ImageList(Params, frozen=True):
     """`image.list`. Filters: reference, label, dangling."""
 
     all: bool = False
@@ -393,27 +393,27 @@ class ImageDetail(Result):
 # --- volumes -------------------------------------------------------------------------------------
 
 
-class VolumeCreate(Params):
+class VolumeCreate(Params, frozen=True):
     """`volume.create`; without a name it gets a random one."""
 
     name: str = ""
     labels: dict[str, str] = {}
 
 
-class VolumeRef(Params):
+class VolumeRef(Params, frozen=True):
     """A volume by name."""
 
     volume: str
 
 
-class VolumeRemove(Params):
+class VolumeRemove(Params, frozen=True):
     """`volume.remove`; force: one that is not there is no error."""
 
     volume: str
     force: bool = False
 
 
-class VolumeList(Params):
+class VolumeList(Params, frozen=True):
     """`volume.list`. Filters: name, label, dangling."""
 
     filters: dict[str, list[str]] = {}
@@ -514,7 +514,7 @@ class Schema(Result):
     components: dict[str, Any]
 
 
-class StreamOpen(Params):
+class StreamOpen(Params, frozen=True):
     """`stream.open`: turns this connection into the stream; nothing more may be sent until it is answered."""
 
     token: str
