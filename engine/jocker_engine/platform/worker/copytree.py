@@ -16,6 +16,8 @@ import stat
 import sys
 from collections.abc import Iterator
 
+from ..rootfs import resolve
+
 LINUX = sys.platform == "linux"
 FICLONE = 0x40049409
 """ioctl_ficlone(2), linux/fs.h: _IOW(0x94, 9, int)."""
@@ -33,6 +35,28 @@ def copy_tree(source: str, target: str) -> dict[str, int]:
     Returns how many {"files", "links", "directories", "clones"}; raises OSError.
     """
     return TreeCopier().tree(source, target)
+
+
+def fill_volume(rootfs: str, path: str, volume: str) -> dict[str, int]:
+    """Copy what a container's root has at `path` into an empty volume, with the owner and mode of the directory.
+
+    Nothing is copied when there is no such directory.
+    """
+    source = resolve(rootfs, path)
+    if not os.path.isdir(source):
+        return {"entries": 0}
+    copier, entries = TreeCopier(), 0
+    for entry in os.scandir(source):
+        target, its = os.path.join(volume, entry.name), entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(its.st_mode):
+            copier.tree(entry.path, target)
+        else:
+            copier.entry(entry.path, target, its)
+        entries += 1
+    status = os.stat(source)
+    os.chown(volume, status.st_uid, status.st_gid)
+    os.chmod(volume, stat.S_IMODE(status.st_mode))
+    return {"entries": entries}
 
 
 class TreeCopier:

@@ -1,0 +1,322 @@
+"""All containers: makes them, finds them by what people call them, and passes on what concerns one of them."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import socket
+import sqlite3
+from typing import Any
+
+import msgspec
+import trio
+
+from jocker_protocol import types as t
+from jocker_protocol.errors import Conflict, InvalidParams, InvalidState, JockerError, NotFound
+
+from ..clock import new_id, now
+from ..db import store as sql
+from ..db.records import ContainerRecord, ImageRecord, MountRecord
+from ..filters import Filters
+from ..house import House
+from ..images.manager import ResolveImage
+from ..otp import Actor, ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
+from ..platform.work import work
+from ..volumes.manager import EnsureVolume
+from . import lifecycle
+from .container import Attach, CheckAttach, CheckExec, Container, Exec, Logs, Restart
+from .names import check_name, random_name
+from .signals import parse_signal
+from .surroundings import argv, merge
+
+SUPERVISOR = "containers.all"
+_STATUSES = ("creating", "created", "starting", "running", "stopping", "exited", "removing", "dead")
+
+
+class ContainersManager(Actor):
+    """Answers container.*; for each container there is an actor below SUPERVISOR."""
+
+    answers = (JockerError, OSError, sqlite3.Error, ActorDown)
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def init(self) -> None:
+        """One actor per record; runs of a runtime that nobody has a record of are ended."""
+        house = self._house
+        records = await house.store.containers()
+        known = {record.id for record in records}
+        for stray in sorted(await house.drivers.runtime.inventory() - known):
+            await _end_stray(house, stray)
+        async with trio.open_nursery() as nursery:
+            for record in records:
+                if record.state.status != "dead":
+                    nursery.start_soon(self._bring_up, record.id)
+
+    async def _bring_up(self, container: str) -> None:
+        name = f"container/{container}"
+        if self.system.whereis(name) is None:
+            try:
+                await self.system.start_child(SUPERVISOR, self._spec(container))
+            except Poisoned as error:
+                await self._bury(container, error)
+                return
+        self.monitor(name)
+
+    def _spec(self, container: str) -> ChildSpec:
+        return ChildSpec(
+            f"container/{container}", lambda: Container(self._house, container), restart="transient"
+        )
+
+    @handles(Down)
+    async def down(self, message: Down) -> None:
+        if isinstance(message.reason, Poisoned):
+            await self._bury(message.name.removeprefix("container/"), message.reason)
+        elif message.reason is None:
+            self.system.unwatch(message.name, self.name)
+
+    async def _bury(self, container: str, reason: Poisoned) -> None:
+        """A container whose actor cannot live: marked, told why, left alone."""
+        record = await self._house.store.container(container)
+        if record is not None and record.state.status != "dead":
+            record.state.status = lifecycle.follow(record.state.status, "failed")
+            record.state.error = str(reason.reason)
+            await self._house.store.write(sql.update_container(record))
+
+    # --- create ---
+
+    @handles(t.ContainerCreate)
+    async def create(self, message: t.ContainerCreate) -> None:
+        self.answer_later(self._create, message)
+
+    async def _create(self, wish: t.ContainerCreate) -> t.Created:
+        house = self._house
+        if wish.name:
+            check_name(wish.name)
+        if wish.stop_signal:
+            parse_signal(wish.stop_signal)
+        if wish.network not in ("", "host", "none"):
+            raise InvalidParams(f"network: no network {wish.network!r}; there are host and none")
+        image: ImageRecord = await self.system.ref("images").call(ResolveImage(wish.image))
+        config = merge(image.config, wish)
+        if not argv(config):
+            raise InvalidParams(f"cmd: image {wish.image} has no command of its own; say which to run")
+        container = new_id()
+        mounts = [await self._mount(mount) for mount in _all_mounts(wish.mounts, config)]
+        record = ContainerRecord(
+            id=container,
+            name=wish.name or random_name(),
+            image=wish.image,
+            image_id=image.id,
+            layer=image.layer,
+            created_at=now(),
+            config=config,
+            mounts=mounts,
+            network=wish.network or house.config.default_network,
+            hostname=wish.hostname or container[:12],
+            tty=wish.tty,
+            interactive=wish.interactive,
+            auto_remove=wish.auto_remove,
+            stop_timeout=house.config.stop_timeout if wish.stop_timeout is None else wish.stop_timeout,
+            state=t.ContainerState(status="creating"),
+        )
+        record = await self._insert(record, chosen=bool(wish.name))
+        made = False
+        try:
+            os.makedirs(house.layout.container(container), mode=0o710)
+            rootfs = await house.drivers.storage.clone(container, image.layer)
+            await self._first_use(rootfs, mounts)
+            await house.drivers.storage.unmount(container)
+            record.state.status = lifecycle.follow("creating", "made")
+            await house.store.write(sql.update_container(record))
+            made = True
+        finally:
+            # Made or not, its actor takes it from here: a record that is still "creating" it removes.
+            with trio.CancelScope(shield=True):
+                await self._bring_up(container)
+        assert made
+        return t.Created(id=container)
+
+    async def _insert(self, record: ContainerRecord, *, chosen: bool) -> ContainerRecord:
+        """The record in the database; a random name that is taken is drawn again."""
+        while True:
+            try:
+                await self._house.store.write(*sql.add_container(record))
+                return record
+            except sqlite3.IntegrityError as error:
+                if "containers.name" not in str(error):
+                    raise InvalidState(
+                        f"image {record.image} or a volume was removed meanwhile; try again"
+                    ) from None
+                if chosen:
+                    raise Conflict(
+                        f"the name {record.name} is taken by another container; remove or rename that one, "
+                        "or choose another name"
+                    ) from None
+                record = msgspec.structs.replace(record, name=random_name())
+
+    async def _mount(self, mount: t.Mount) -> MountRecord:
+        if not posixpath.isabs(mount.target) or posixpath.normpath(mount.target) == "/":
+            raise InvalidParams(f"mounts: target {mount.target!r} must be an absolute path other than /")
+        path, source, anonymous = "", mount.source, False
+        if mount.type == "volume":
+            anonymous = not mount.source
+            volume, _ = await self.system.ref("volumes").call(
+                EnsureVolume(mount.source, anonymous=anonymous)
+            )
+            path, source = volume.path, volume.name
+        elif mount.type == "bind":
+            if not os.path.isabs(mount.source):
+                raise InvalidParams(f"mounts: source {mount.source!r} must be an absolute path of the host")
+            if not os.path.exists(mount.source):
+                os.makedirs(mount.source)  # as docker -v does
+            path = mount.source
+        return MountRecord(
+            type=mount.type,
+            source=source,
+            path=path,
+            target=posixpath.normpath(mount.target),
+            read_only=mount.read_only,
+            anonymous=anonymous,
+        )
+
+    async def _first_use(self, rootfs: str, mounts: list[MountRecord]) -> None:
+        """An empty volume gets what the image has in its place."""
+        for mount in mounts:
+            if mount.type == "volume" and not os.listdir(mount.path):
+                await work(
+                    self._house.commands, "fill_volume", rootfs=rootfs, path=mount.target, volume=mount.path
+                )
+
+    # --- find and pass on ---
+
+    async def _find(self, name: str) -> str:
+        """The id of the container that is meant. Raises NotFound, Conflict."""
+        found = await self._house.store.containers_like(name) if name else []
+        if not found:
+            raise NotFound(f"no such container: {name}; `jocker ps -a` lists them")
+        if len(found) > 1:
+            listed = ", ".join(f"{container[:16]} ({called})" for container, called in found[:10])
+            raise Conflict(f"container id {name} is ambiguous; it could be {listed}")
+        return found[0][0]
+
+    @handles(
+        t.ContainerStart,
+        t.ContainerStop,
+        t.ContainerKill,
+        t.ContainerWait,
+        t.ContainerRemove,
+        t.ContainerRename,
+        t.ContainerRef,
+        Restart,
+        CheckAttach,
+        Attach,
+        CheckExec,
+        Exec,
+        Logs,
+    )
+    async def pass_on(self, message: Any) -> None:
+        self.answer_later(self._pass_on, message)
+
+    async def _pass_on(self, message: Any) -> Any:
+        container = await self._find(message.container)
+        message = msgspec.structs.replace(message, container=container)
+        try:
+            answer = await self.system.ref(f"container/{container}").call(message)
+        except Poisoned as error:
+            return await self._dead(container, message, error)
+        except NoSuchActor as error:
+            record = await self._house.store.container(container)
+            if record is None:
+                raise NotFound(f"no such container: {message.container}") from None
+            return await self._dead(container, message, error)
+        return t.Done() if isinstance(message, t.ContainerRemove) else answer
+
+    async def _dead(self, container: str, message: Any, error: ActorDown) -> t.Done:
+        """The container has no actor: all that can be done is to remove it."""
+        record = await self._house.store.container(container)
+        assert record is not None
+        if not isinstance(message, t.ContainerRemove) or record.state.status != "dead":
+            raise InvalidState(
+                f"container {record.name} is {record.state.status}: {record.state.error or error}; remove it"
+            )
+        await self.system.stop_child(SUPERVISOR, f"container/{container}")
+        record.state.status = lifecycle.follow("dead", "remove")
+        await self._house.store.write(sql.update_container(record))
+        await self._bring_up(container)
+        return t.Done()
+
+    # --- list ---
+
+    @handles(t.ContainerList)
+    async def list_(self, message: t.ContainerList) -> None:
+        self.answer_later(self._list, message)
+
+    async def _list(self, message: t.ContainerList) -> t.Containers:
+        filters = Filters(
+            message.filters, ("id", "name", "status", "label", "ancestor", "volume", "exited")
+        )
+        for status in filters.values("status"):
+            if status not in _STATUSES:
+                raise InvalidParams(f"filters: no status {status!r}; there are: {', '.join(_STATUSES)}")
+        everything = message.all or message.limit or "status" in filters or "exited" in filters
+        wanted = () if everything else tuple(sorted(lifecycle.ALIVE))
+        ancestors = set()
+        for ancestor in filters.values("ancestor"):
+            try:
+                ancestors.add((await self.system.ref("images").call(ResolveImage(ancestor))).id)
+            except NotFound:
+                ancestors.add("")
+        shown = [
+            _summary(record)
+            for record in await self._house.store.containers(wanted)
+            if filters.begins("id", record.id)
+            and filters.contains("name", record.name)
+            and filters.equals("status", record.state.status)
+            and filters.labels(record.config.labels)
+            and (not ancestors or record.image_id in ancestors)
+            and filters.equals("volume", *(mount.source for mount in record.mounts), *(m.target for m in record.mounts))
+            and ("exited" not in filters or record.state.status == "exited")
+            and filters.equals("exited", str(record.state.exit_code))
+        ]
+        return t.Containers(containers=shown[: message.limit] if message.limit > 0 else shown)
+
+
+def _all_mounts(asked: list[t.Mount], config: t.ImageConfig) -> list[t.Mount]:
+    """What was asked for, and an anonymous volume for each VOLUME of the image that nothing else covers."""
+    taken = {posixpath.normpath(mount.target) for mount in asked}
+    if len(taken) < len(asked):
+        raise InvalidParams("mounts: two of them have the same target")
+    extra = [
+        t.Mount(type="volume", target=path) for path in config.volumes if posixpath.normpath(path) not in taken
+    ]
+    return sorted([*asked, *extra], key=lambda mount: mount.target.count("/"))
+
+
+def _summary(record: ContainerRecord) -> t.ContainerSummary:
+    return t.ContainerSummary(
+        id=record.id,
+        name=record.name,
+        image=record.image,
+        image_id=record.image_id,
+        command=argv(record.config),
+        created_at=record.created_at,
+        status=record.state.status,
+        exit_code=record.state.exit_code,
+        started_at=record.state.started_at,
+        finished_at=record.state.finished_at,
+        labels=record.config.labels,
+        network=record.network,
+        mounts=[mount.source or mount.target for mount in record.mounts],
+    )
+
+
+async def _end_stray(house: House, container: str) -> None:
+    from ..platform.interfaces import Isolation
+
+    directory = house.layout.container(container)
+    isolation = Isolation(
+        id=container, directory=directory, rootfs="", hostname=socket.gethostname(), network="host"
+    )
+    await house.drivers.runtime.kill_all(container, 0)
+    await house.drivers.runtime.destroy(isolation)

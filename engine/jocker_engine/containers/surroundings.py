@@ -1,0 +1,105 @@
+"""From a container's record to what its runtime needs: the process, the isolation, the files of its own."""
+
+from __future__ import annotations
+
+import os
+
+from jocker_protocol.types import ContainerCreate, ImageConfig
+
+from ..db.records import ContainerRecord
+from ..layout import Layout
+from ..platform.interfaces import Bind, Isolation, Process
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def merge(image: ImageConfig, wish: ContainerCreate) -> ImageConfig:
+    """The image's configuration with what the user asked for on top; Docker's rules for entrypoint and cmd."""
+    entrypoint, cmd = image.entrypoint, image.cmd
+    if wish.entrypoint is not None:
+        entrypoint, cmd = [word for word in wish.entrypoint if word], None
+    if wish.cmd is not None:
+        cmd = wish.cmd
+    return ImageConfig(
+        env=merge_env(image.env, wish.env),
+        cmd=cmd,
+        entrypoint=entrypoint,
+        working_dir=wish.working_dir or image.working_dir,
+        user=wish.user or image.user,
+        exposed_ports=image.exposed_ports,
+        volumes=image.volumes,
+        labels={**image.labels, **wish.labels},
+        stop_signal=wish.stop_signal or image.stop_signal,
+        shell=image.shell,
+    )
+
+
+def merge_env(base: list[str], more: list[str]) -> list[str]:
+    """KEY=VALUE lists, the later ones winning; the first place of a key is kept."""
+    merged = {item.partition("=")[0]: item for item in base}
+    merged.update((item.partition("=")[0], item) for item in more)
+    return list(merged.values())
+
+
+def argv(config: ImageConfig) -> list[str]:
+    """What is executed."""
+    return [*(config.entrypoint or []), *(config.cmd or [])]
+
+
+def process(
+    config: ImageConfig, hostname: str, *, tty: bool = False, rows: int = 0, cols: int = 0
+) -> Process:
+    """The main process."""
+    base = [DEFAULT_PATH, f"HOSTNAME={hostname}", *(["TERM=xterm"] if tty else [])]
+    return Process(
+        argv=tuple(argv(config)),
+        env=tuple(merge_env(base, config.env)),
+        cwd=config.working_dir or "/",
+        user=config.user,
+        tty=tty,
+        rows=rows,
+        cols=cols,
+    )
+
+
+def isolation(record: ContainerRecord, layout: Layout, rootfs: str) -> Isolation:
+    """A container's surroundings; its files must have been written."""
+    directory = layout.container(record.id)
+    return Isolation(
+        id=record.id,
+        directory=directory,
+        rootfs=rootfs,
+        hostname=record.hostname,
+        network=record.network,
+        binds=tuple(Bind(mount.path, mount.target, mount.read_only) for mount in record.mounts),
+        files=files(directory),
+    )
+
+
+_FILES = {"/etc/hosts": "hosts", "/etc/hostname": "hostname", "/etc/resolv.conf": "resolv.conf"}
+
+
+def files(directory: str) -> dict[str, str]:
+    """The files mounted over the image's: target -> host path."""
+    return {target: os.path.join(directory, name) for target, name in _FILES.items()}
+
+
+def write_files(directory: str, hostname: str) -> dict[str, str]:
+    """Write them; names and resolvers are the host's own."""
+    texts = {
+        "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t{hostname}\n",
+        "hostname": f"{hostname}\n",
+        "resolv.conf": _read("/etc/resolv.conf"),
+    }
+    for name, text in texts.items():
+        with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+            file.write(text)
+    return files(directory)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""

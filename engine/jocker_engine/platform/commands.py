@@ -1,0 +1,97 @@
+"""The one way to run a command of the operating system: an argv, a time limit, the C locale, a typed error.
+
+Each command inherits a locked descriptor, so that the next engine can tell whether commands of a killed one
+still run (flock(2): the lock is held until the last copy of the descriptor is closed).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from jocker_protocol.errors import PlatformFailed
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+}
+
+
+class PlatformError(PlatformFailed):
+    """The operating system, or a command of it, refused. One line; what a command said is in `stderr`."""
+
+    def __init__(
+        self, message: str, *, argv: Sequence[str] = (), exit_code: int | None = None, stderr: str = ""
+    ) -> None:
+        facts = {"argv": list(argv), "exit_code": exit_code, "stderr": stderr} if argv else {}
+        super().__init__(message, **facts)
+        self.argv, self.exit_code, self.stderr = tuple(argv), exit_code, stderr
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended by itself."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+class Commands:
+    """Runs commands. `lock_fd` is the descriptor that each of them inherits."""
+
+    def __init__(self, lock_fd: int | None = None) -> None:
+        self._pass_fds = () if lock_fd is None else (lock_fd,)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = 60.0,
+        input: bytes | None = None,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """Run to the end; `timeout` in seconds. Cancelled, or out of time, its process group is killed.
+
+        Raises PlatformError: no such program, out of time, and with `check` an exit status other than 0.
+        """
+        with trio.move_on_after(timeout):
+            try:
+                done = await trio.run_process(
+                    list(argv),
+                    stdin=input if input is not None else subprocess.DEVNULL,
+                    capture_stdout=True,
+                    capture_stderr=True,
+                    check=False,
+                    env={**_ENVIRONMENT, **(env or {})},
+                    pass_fds=self._pass_fds,
+                    start_new_session=True,
+                    deliver_cancel=_kill_group,
+                )
+            except OSError as error:
+                raise PlatformError(f"{argv[0]}: cannot be run: {error.strerror}", argv=argv) from None
+            stderr = done.stderr.decode(errors="replace")
+            if check and done.returncode != 0:
+                said = " ".join(stderr.split()) or "it said nothing"
+                raise PlatformError(
+                    f"{os.path.basename(argv[0])} failed with exit status {done.returncode}: {said}",
+                    argv=argv,
+                    exit_code=done.returncode,
+                    stderr=stderr,
+                )
+            return Completed(tuple(argv), done.returncode, done.stdout.decode(errors="replace"), stderr)
+        raise PlatformError(f"{argv[0]} did not end within {timeout:g} s and was killed", argv=argv)
+
+
+async def _kill_group(process: trio.Process) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

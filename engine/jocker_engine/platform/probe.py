@@ -1,0 +1,97 @@
+"""Which drivers this machine can use, why not where it cannot, and the choice among them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+
+from .commands import Commands, PlatformError
+from .interfaces import Runtime, Storage
+from .portable.chroot import ChrootRuntime
+from .portable.copytree import CopyStorage
+from .work import work
+
+PRESETS = {
+    "linux": {"storage": ("overlay",), "runtime": ("oci",)},
+    "portable": {"storage": ("copy",), "runtime": ("chroot",)},
+    "auto": {"storage": ("overlay", "copy"), "runtime": ("oci", "chroot")},
+}
+"""Platform -> part -> drivers, the best first."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One driver: usable (`why` is ""), or why not and what mends it."""
+
+    part: str
+    driver: str
+    why: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """Those in use."""
+
+    storage: Storage
+    runtime: Runtime
+    findings: tuple[Finding, ...]
+
+    def names(self) -> dict[str, str]:
+        """Part -> driver."""
+        return {"storage": self.storage.name, "runtime": self.runtime.name, "network": "host"}
+
+
+async def probe(root: str, commands: Commands) -> dict[str, Finding]:
+    """All drivers, tried for real below `root`."""
+    findings = {"copy": Finding("storage", "copy", "")}
+    if sys.platform == "linux":
+        from .linux import oci, overlay
+
+        why = overlay.why_not(root)
+        findings["overlay"] = Finding(
+            "storage", "overlay", why, why and "run as root, with root: on a file system that takes overlays"
+        )
+        whys = {binary: await oci.why_not(commands, binary) for binary in ("crun", "runc")}
+        why = "" if "" in whys.values() else "; ".join(whys.values())
+        findings["oci"] = Finding("runtime", "oci", why, why and "run as root, with runc or crun installed")
+    else:
+        findings["overlay"] = Finding("storage", "overlay", "there are no overlay mounts on this system")
+        findings["oci"] = Finding("runtime", "oci", "OCI runtimes need Linux")
+    why = (await work(commands, "probe_chroot"))["chroot"]
+    findings["chroot"] = Finding("runtime", "chroot", why, why and "run as root, or allow user namespaces")
+    return findings
+
+
+async def choose(platform: str, overrides: dict[str, str], root: str, commands: Commands) -> Drivers:
+    """The best usable driver of each part. Raises PlatformError with what is missing, in one line."""
+    findings = await probe(root, commands)
+    if platform == "freebsd":
+        raise PlatformError("platform freebsd: this machine does not run FreeBSD; use --platform auto")
+    wanted = {part: (overrides[part],) if part in overrides else PRESETS[platform][part] for part in PRESETS["auto"]}
+    chosen: dict[str, str] = {}
+    for part, names in wanted.items():
+        for name in names:
+            if name not in findings or findings[name].part != part:
+                known = ", ".join(sorted(key for key, found in findings.items() if found.part == part))
+                raise PlatformError(f"no {part} driver {name!r}; there are: {known}")
+        usable = [name for name in names if not findings[name].why]
+        if not usable:
+            reasons = "; ".join(f"{name}: {findings[name].why} (mend: {findings[name].mend})" for name in names)
+            raise PlatformError(f"this machine cannot run containers: no usable {part} driver: {reasons}")
+        chosen[part] = usable[0]
+    storage: Storage = CopyStorage(root, commands)
+    runtime: Runtime = ChrootRuntime(root, commands)
+    if chosen["storage"] == "overlay":
+        from .linux.overlay import OverlayStorage
+
+        storage = OverlayStorage(root, commands)
+    if chosen["runtime"] == "oci":
+        from .linux import oci
+
+        binary = "crun" if not await oci.why_not(commands, "crun") else "runc"
+        path = shutil.which(binary, path=os.defpath + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin")
+        runtime = oci.OciRuntime(root, commands, path or binary)
+    return Drivers(storage, runtime, tuple(findings.values()))

@@ -1,0 +1,47 @@
+"""A worker process: one operation, its parameters as JSON on standard input, its result on standard output.
+
+What a user can mend is answered as {"error": line}, an OSError with its number besides; anything else is a
+traceback and an exit status. Standard library only, and each operation imports only what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+OPERATIONS = {
+    "compare_trees": "copytree",
+    "copy_in": "copyin",
+    "copy_tree": "copytree",
+    "digest": "digest",
+    "fill_volume": "copytree",
+    "host_root": "hostroot",
+    "import_tar": "copyin",
+    "overlay_changes": "overlaydiff",
+    "probe_chroot": "namespaces",
+    "remove_tree": "copytree",
+    "seal_tree": "copytree",
+    "tree_size": "copytree",
+}
+"""Operation -> the module that has the function of this name."""
+
+
+def main() -> None:
+    """Do it."""
+    operation = sys.argv[1]
+    params = json.load(sys.stdin)
+    module = importlib.import_module(f"jocker_engine.platform.worker.{OPERATIONS[operation]}")
+    try:
+        answer = getattr(module, operation)(**params)
+    except OSError as error:
+        answer = {"error": error.strerror or str(error), "errno": error.errno or 0, "path": error.filename}
+    except Exception as error:
+        if type(error).__name__ not in ("CopyError", "HostRootError"):
+            raise
+        answer = {"error": str(error)}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""System calls that the standard library has not: subreapers, namespaces, mounts, jails.
+
+Each function changes the calling process only. Sources: prctl(2), procctl(2), unshare(2), setns(2), mount(2),
+user_namespaces(7), jail_attach(2). All raise OSError.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+from typing import Any
+
+LINUX = sys.platform == "linux"
+
+# linux/prctl.h, linux/sched.h, linux/mount.h
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REMOUNT, _MS_NOATIME, _MS_NODIRATIME, _MS_RELATIME = 0x20, 0x400, 0x800, 1 << 21
+_MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 1 << 19
+_ST_RELATIME = 0x1000
+# sys/procctl.h
+_P_PID, _PROC_REAP_ACQUIRE, _PROC_REAP_KILL, _PROC_PDEATHSIG_CTL = 0, 2, 6, 11
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_reaper() -> None:
+    """Orphaned descendants become children of this process."""
+    if LINUX:
+        _call("prctl", _PR_SET_CHILD_SUBREAPER, *_longs(1, 0, 0, 0))
+    else:
+        _procctl(_PROC_REAP_ACQUIRE, None)
+
+
+def die_with_parent(signum: int) -> None:
+    """Get this signal when the parent dies. Changing ids undoes it on Linux."""
+    if LINUX:
+        _call("prctl", _PR_SET_PDEATHSIG, *_longs(signum, 0, 0, 0))
+    else:
+        _procctl(_PROC_PDEATHSIG_CTL, ctypes.byref(ctypes.c_int(signum)))
+
+
+def set_name(name: str) -> None:
+    """What ps shows as the command's name, 15 bytes; Linux only."""
+    if LINUX:
+        _call("prctl", _PR_SET_NAME, name.encode()[:15], *_longs(0, 0, 0))
+
+
+def kill_descendants(signum: int) -> bool:
+    """Signal every descendant of this reaper; False if there was none. They may fork meanwhile: repeat."""
+    if not LINUX:
+        # struct procctl_reaper_kill: sig, flags, subtree, killed, fpid, pad[15]
+        request = ctypes.create_string_buffer(struct.pack("iIiIi15I", signum, *(0,) * 19))
+        try:
+            _procctl(_PROC_REAP_KILL, request)
+        except ProcessLookupError:
+            return False
+        return True
+    found = _descendants(os.getpid())
+    for pid in found:
+        try:
+            os.kill(pid, signum)
+        except ProcessLookupError:
+            pass
+    return bool(found)
+
+
+def own_mounts(uid: int | None = None, gid: int = 0) -> None:
+    """A mount namespace of one's own; with a uid in a new user namespace, where the caller has these ids.
+
+    What the host unmounts goes here too, what is mounted here never shows on the host.
+    """
+    if uid is not None:
+        maps = {"setgroups": "deny", "uid_map": f"{uid} {os.geteuid()} 1", "gid_map": f"{gid} {os.getegid()} 1"}
+        _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNS)
+        for name, text in maps.items():
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+    else:
+        _call("unshare", _CLONE_NEWNS)
+    _mount(None, "/", None, _MS_REC | _MS_SLAVE)
+
+
+def bind(source: str, target: str, read_only: bool) -> None:
+    """Mount a file or directory (with what is mounted below it) at another path; "" is a tmpfs."""
+    if not source:
+        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+        _mount("tmpfs", target, "tmpfs", flags | (_MS_RDONLY if read_only else 0), "mode=1777")
+        return
+    _mount(source, target, None, _MS_BIND | _MS_REC)
+    if read_only:
+        # A user namespace may not drop what the mount underneath forbids: keep its flags.
+        found = os.statvfs(target).f_flag
+        keep = found & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME | _MS_NODIRATIME)
+        if found & _ST_RELATIME:
+            keep |= _MS_RELATIME
+        _mount(None, target, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | keep)
+
+
+def join(pid: int) -> None:
+    """Enter the user and mount namespaces of a process, where they are not the caller's."""
+    others: list[tuple[int, int]] = []
+    try:
+        for name, kind in (("user", _CLONE_NEWUSER), ("mnt", _CLONE_NEWNS)):
+            path = f"/proc/{pid}/ns/{name}"
+            if os.stat(path).st_ino != os.stat(f"/proc/self/ns/{name}").st_ino:
+                others.append((os.open(path, os.O_RDONLY | os.O_CLOEXEC), kind))
+        for fd, kind in others:
+            _call("setns", fd, kind)
+    finally:
+        for fd, _ in others:
+            os.close(fd)
+
+
+def attach_jail(jid: int) -> None:
+    """Put this process into a jail; its working directory becomes the jail's root."""
+    _call("jail_attach", jid)
+
+
+def _descendants(ancestor: int) -> list[int]:
+    """Living descendants, from the parent ids in /proc/PID/stat (proc_pid_stat(5))."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    state, parent = file.read().rpartition(b")")[2].split()[:2]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if state != b"Z":
+                children.setdefault(int(parent), []).append(int(name))
+    found = children.get(ancestor, [])
+    for pid in found:  # grows meanwhile
+        found += children.get(pid, [])
+    return found
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    texts = [os.fsencode(text) if text is not None else None for text in (source, target, kind)]
+    try:
+        _call("mount", *texts, ctypes.c_ulong(flags), data.encode() if data is not None else None)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, target) from None
+
+
+def _procctl(command: int, data: Any) -> None:
+    _call("procctl", _P_PID, ctypes.c_int64(os.getpid()), command, data)
+
+
+def _longs(*values: int) -> list[ctypes.c_ulong]:
+    return [ctypes.c_ulong(value) for value in values]
+
+
+def _call(name: str, *arguments: Any) -> None:
+    if getattr(_libc, name)(*arguments) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,406 @@
+"""The shim: owns one process, its standard streams, its log and its exit status, until all of them are done.
+
+Speaks the control protocol of launch.py. Runs in a process of its own, forked from the zygote; it knows
+nothing of containers beyond its Launch record, and asks nobody anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from typing import Any, cast
+
+from jocker_protocol import wire
+
+from . import namespaces, stdio
+from .clients import KINDS, Client
+from .control import Connection, Refused
+from .cri import Lines, LogFile, stamp
+from .launch import PROTOCOL_VERSION, Launch
+from .loop import READ, Loop
+from .process import IGNORED, StartError, command, command_failed, enter, exit_code
+
+_UNUSED = 30.0
+"""Seconds that a shim waits for somebody to talk to it at all."""
+_GRACE = 2.0
+"""Seconds that others may hold the output open, or survive KILL, after the process has ended."""
+_RETRY = 1.0
+"""Seconds between attempts to write the exit status to a full disk."""
+_KILL_AGAIN = 0.02
+
+
+class Shim:
+    """The states: waiting for `start`, starting (the runtime command runs), running, ended, told."""
+
+    def __init__(self, listener: socket.socket, path: str) -> None:
+        self.loop = Loop()
+        self.log: LogFile | None = None
+        self.lines = Lines()
+        self._listener: socket.socket | None = listener
+        self._path = path
+        self._connections: set[Connection] = set()
+        self._watchers: set[Connection] = set()
+        self._followers: set[Connection] = set()
+        self._clients: list[Client] = []
+        self._launch: Launch | None = None
+        self._runtime = 0
+        """The runtime command while it runs."""
+        self._pid = 0
+        """The process while it runs."""
+        self._terminal: int | None = None
+        self._console: socket.socket | None = None
+        self._stdio: stdio.Stdio | None = None
+        self._outputs: dict[int, bytes] = {}
+        self._paused = False
+        self._input: stdio.Input | None = None
+        self._feeder: Client | None = None
+        """The first client with stdin: its going away ends the input."""
+        self._reaped: dict[int, int] = {}
+        """Wait statuses of children while it is not known which one is the process."""
+        self._status: dict[str, Any] = {"exit_code": None, "error": "", "pid": 0}
+        self._deadline = 0.0
+
+    def run(self) -> None:
+        """Until the process, its clients and its logs are done."""
+        for signum in IGNORED:
+            signal.signal(signum, signal.SIG_IGN)
+        wake, waker = os.pipe()
+        os.set_blocking(wake, False)
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+        namespaces.become_reaper()
+        namespaces.set_name("jocker-shim")
+        assert self._listener is not None
+        self._listener.setblocking(False)
+        self.loop.watch(wake, READ, lambda events: self._children_changed(wake))
+        self.loop.watch(self._listener.fileno(), READ, self._accept)
+        self.loop.later(_UNUSED, self._vanish)
+        self.loop.run()
+
+    # --- the control protocol
+
+    def _accept(self, events: int) -> None:
+        assert self._listener is not None
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.loop.cancel(self._vanish)
+        self._connections.add(Connection(self.loop, sock, self._request, self._disconnected))
+
+    def _disconnected(self, connection: Connection) -> None:
+        for group in (self._connections, self._watchers, self._followers):
+            group.discard(connection)
+        if self._launch is None and not self._connections:
+            self._vanish()
+        self._leave()
+
+    def _vanish(self) -> None:
+        """Nobody wants this shim: nothing was started."""
+        self._unlisten()
+        self.loop.stop()
+
+    def _request(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
+        handlers = {
+            "start": self._start,
+            "watch": self._watch,
+            "attach": self._attach,
+            "signal": self._signal,
+            "log": self._follow,
+        }
+        handler = handlers.get(request.get("op", ""))
+        if handler is None:
+            raise Refused(f"unknown op {request.get('op')!r}")
+        handler(connection, request, fds)
+
+    def _start(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
+        if self._launch is not None:
+            raise Refused("started already")
+        launch = Launch.from_json(request["launch"])
+        if launch.enter not in ("command", "chroot", "jail"):
+            raise Refused(f"unknown way to enter: {launch.enter!r}")
+        wanted = request.get("clients", [])
+        if len(wanted) != len(fds):
+            raise Refused(f"{len(wanted)} clients, but {len(fds)} descriptors")
+        self._launch = launch
+        self._watchers.add(connection)
+        while wanted:
+            client = wanted.pop(0)
+            self._add_client(fds.pop(0), client["framing"], bool(client["stdin"]))
+        self._status["started_at"] = stamp(time.time_ns())
+        try:
+            self._begin(launch)
+        except StartError as error:
+            self._failed(error)
+        except OSError as error:
+            self._failed(StartError(125, f"{error.filename or 'shim'}: {error.strerror}"))
+
+    def _watch(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
+        self._watchers.add(connection)
+        if self._pid or self._ended:
+            connection.tell(event="started", pid=self._status["pid"], version=PROTOCOL_VERSION)
+        else:
+            connection.tell(event="waiting", version=PROTOCOL_VERSION)
+
+    def _attach(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
+        if len(fds) != 1:
+            raise Refused("attach takes one descriptor")
+        framing, stdin = request["framing"], bool(request["stdin"])
+        self._add_client(fds.pop(), framing, stdin, request["from"] == "start")
+        connection.tell(event="attached")
+
+    def _signal(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
+        if not self._pid:
+            raise Refused("the process does not run")
+        try:
+            os.kill(self._pid, request["signum"])
+        except OSError as error:
+            raise Refused(f"cannot signal: {error.strerror}") from None
+        connection.tell(event="signalled")
+
+    def _follow(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
+        self._followers.add(connection)
+        connection.grown()
+
+    # --- clients (clients.Owner)
+
+    def _add_client(self, fd: int, framing: str, stdin: bool, from_start: bool = False) -> None:
+        if framing not in wire.ENCODERS:
+            os.close(fd)
+            raise Refused(f"unknown framing {framing!r}")
+        client = Client(self, fd, framing, stdin, from_start)
+        if client.closed:
+            return
+        self._clients.append(client)
+        if stdin and self._feeder is None:
+            self._feeder = client
+        self._control_input()
+
+    def frame(self, client: Client, kind: int, payload: bytes) -> None:
+        """What a client sent."""
+        if kind == wire.STDIN and client.stdin and self._input is not None:
+            self._input.write(payload)
+            self._control_input()
+        elif kind == wire.EOF and client.stdin and self._input is not None:
+            self._input.end()
+        elif kind == wire.RESIZE:
+            size = json.loads(payload)
+            if self._terminal is not None:
+                stdio.resize(self._terminal, int(size["rows"]), int(size["cols"]))
+        elif kind == wire.SIGNAL:
+            signum = _signal_number(json.loads(payload)["signal"])
+            if self._pid:
+                os.kill(self._pid, signum)
+
+    def ended(self, client: Client) -> None:
+        """It sends no more."""
+        if client is self._feeder and self._input is not None:
+            self._input.end()
+
+    def drained(self) -> None:
+        """A slow one takes more."""
+        self._control_output()
+
+    def left(self, client: Client) -> None:
+        """It is gone."""
+        if client in self._clients:
+            self._clients.remove(client)
+        self.ended(client)
+        self._control_output()
+        self._leave()
+
+    def _control_input(self) -> None:
+        """Clients with stdin are read while the process reads."""
+        waiting = self._input is None and not self._ended and (self._launch is None or self._launch.stdin)
+        full = waiting or (self._input is not None and self._input.full)
+        for client in self._clients:
+            client.listen(not (client.stdin and full))
+
+    def _control_output(self) -> None:
+        """Without a log the slowest client bounds the process's speed."""
+        paused = self.log is None and any(client.full for client in self._clients)
+        if paused != self._paused:
+            self._paused = paused
+            for fd in self._outputs:
+                if paused:
+                    self.loop.forget(fd)
+                else:
+                    self._listen_output(fd)
+
+    # --- the process
+
+    @property
+    def _ended(self) -> bool:
+        return self._status["exit_code"] is not None
+
+    def _begin(self, launch: Launch) -> None:
+        if launch.log:
+            self.log = LogFile(launch.log, launch.log_max_size, launch.log_max_files)
+        if launch.enter == "command":
+            if launch.tty:
+                self._listen_console(launch.console_socket)
+            # With a terminal these pipes carry only what the runtime itself has to say.
+            self._stdio = stdio.pipes(launch)
+            self._runtime = command(launch, self._stdio.child)
+            self._stdio.close_child()
+            return
+        self._stdio = stdio.pty(launch) if launch.tty else stdio.pipes(launch)
+        pid = enter(launch, self._stdio.child)
+        self._stdio.close_child()
+        self._started(pid)
+
+    def _started(self, pid: int) -> None:
+        launch, ends = self._launch, self._stdio
+        assert launch is not None and ends is not None
+        self._stdio = None
+        self._pid = self._status["pid"] = pid
+        self._outputs = ends.outputs
+        if launch.tty:
+            self._terminal = next(iter(ends.outputs))
+        if ends.input is not None:
+            if launch.stdin:
+                self._input = stdio.Input(self.loop, ends.input, launch.tty, self._control_input)
+            else:
+                os.close(ends.input)
+        self._control_input()
+        for watcher in self._watchers:
+            watcher.tell(event="started", pid=pid)
+        if not self._paused:
+            for fd in self._outputs:
+                self._listen_output(fd)
+
+    def _listen_output(self, fd: int) -> None:
+        self.loop.watch(fd, READ, lambda events: self._output(fd))
+
+    def _output(self, fd: int) -> bool:
+        """Read once; whether there may be more."""
+        data = stdio.read(fd)
+        if data is None:
+            return False
+        if not data:
+            self._close_output(fd)
+            return False
+        stream = self._outputs[fd]
+        encoded: dict[Any, bytes] = {}
+        for client in list(self._clients):
+            if client.encode not in encoded:
+                encoded[client.encode] = client.encode(KINDS[stream], data)
+            client.deliver(encoded[client.encode])
+        if self.log is not None:
+            self._write_log(self.lines.add(stream, data))
+        else:
+            self._control_output()
+        return True
+
+    def _write_log(self, lines: bytes) -> None:
+        if self.log is not None and lines:
+            self.log.write(lines)
+            for follower in list(self._followers):
+                follower.grown()
+
+    def _close_output(self, fd: int) -> None:
+        self.loop.forget(fd)
+        del self._outputs[fd]
+        os.close(fd)
+        self._settle()
+
+    def _children_changed(self, wake: int) -> None:
+        os.read(wake, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            self._reaped[pid] = status
+        if self._runtime in self._reaped:
+            code = exit_code(self._reaped[self._runtime])
+            self._runtime = 0
+            self._runtime_ended(code)
+        if self._pid in self._reaped:
+            self._process_ended(exit_code(self._reaped[self._pid]))
+        if not self._runtime:
+            self._reaped.clear()
+
+    # --- starting through a runtime
+
+    def _listen_console(self, path: str) -> None:
+        self._console = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _unlink(path)
+        self._console.bind(path)
+        self._console.listen(1)
+        self._console.setblocking(False)
+
+    def _take_console(self, launch: Launch) -> stdio.Stdio:
+        """The pty's master, which the runtime has sent by now (OCI runtime spec, `--console-socket`)."""
+        assert self._console is not None
+        try:
+            sender, _ = self._console.accept()
+            with sender:
+                _, fds, _, _ = socket.recv_fds(sender, 4096, 1)
+            os.set_inheritable(fds[0], False)
+        except (OSError, IndexError):
+            raise StartError(125, "the runtime sent no terminal") from None
+        return stdio.terminal(fds[0], launch)
+
+    def _runtime_ended(self, code: int) -> None:
+        launch, ends = self._launch, self._stdio
+        assert launch is not None and ends is not None
+        try:
+            if code != 0:
+                printed = b"".join(stdio.read(fd) or b"" for fd in ends.outputs)
+                raise command_failed(launch, code, printed)
+            try:
+                with open(launch.pid_file, encoding="ascii") as file:
+                    pid = int(file.read())
+            except (OSError, ValueError):
+                raise StartError(125, f"the runtime wrote no process id to {launch.pid_file}") from None
+            if launch.tty:
+                self._stdio = self._take_console(launch)
+                ends.close()
+        except StartError as error:
+            self._failed(error)
+        else:
+            self._started(pid)
+        finally:
+            if self._console is not None:
+                self._console.close()
+                _unlink(launch.console_socket)
+
+    # --- the end
+
+    def _failed(self, error: StartError) -> None:
+        if self._stdio is not None:
+            self._stdio.close()
+            self._stdio = None
+        self._status.update(exit_code=error.exit_code, error=error.error, finished_at=stamp(time.time_ns()))
+        self._conclude()
+
+    def _process_ended(self, code: int) -> None:
+        self._pid = 0
+        self._status.update(exit_code=code, finished_at=stamp(time.time_ns()))
+        self._deadline = time.monotonic() + _GRACE
+        if self._input is not None:
+            self._input.close()
+            self._input = None
+        self._control_input()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Conclude when nobody can print any more, or has had the time to."""
+        assert self._launch is not None
+        if not self._ended or self._status.get("told"):
+            return
+        late = time.monotonic() >= self._deadline
+        rest = self._launch.kill_rest and namespaces.kill_descendants(signal.SIGKILL)
+        if not late and (rest or self._outputs):
+            self.loop.later(_KILL_AGAIN if rest else self._deadline - time.monotonic(), self._settle)
+        elif self._paused and self._outputs:
+            pass  # the clients' own time: what is in the pipes is theirs
+        else:
+            self._conclude()

@@ -1,0 +1,122 @@
+"""Volumes: directories that outlast containers. One actor; its state is in the database and on the disk."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+import msgspec
+
+from jocker_protocol import types as t
+from jocker_protocol.errors import InUse, InvalidParams, JockerError, NotFound
+
+from ..clock import new_id, now
+from ..db import store as sql
+from ..db.records import VolumeRecord
+from ..filters import Filters
+from ..house import House
+from ..otp import Actor, handles
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
+
+
+class EnsureVolume(msgspec.Struct, frozen=True):
+    """Give this volume, made if it is not there; answered with (record, whether it is new)."""
+
+    name: str
+    labels: dict[str, str] = {}
+    anonymous: bool = False
+
+
+class VolumesManager(Actor):
+    """Answers volume.* and makes volumes for containers."""
+
+    answers = (JockerError, OSError, sqlite3.Error)
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def init(self) -> None:
+        """Finish what was half done: rows without `ready` were being made or destroyed."""
+        house = self._house
+        there = (await house.drivers.storage.inventory()).volumes
+        known = await house.store.volume_names()
+        for name in sorted((there - known.keys()) | {name for name, ready in known.items() if not ready}):
+            await house.drivers.storage.destroy_volume(name)
+            await house.store.write(sql.drop_volume(name))
+
+    @handles(EnsureVolume)
+    async def ensure(self, message: EnsureVolume) -> tuple[VolumeRecord, bool]:
+        name = message.name or new_id()
+        if not _NAME.fullmatch(name):
+            raise InvalidParams(
+                f"name: {name!r} is no name for a volume: letters, digits, `_`, `.`, `-`, the first a letter or digit"
+            )
+        found = await self._house.store.volume(name)
+        if found is not None:
+            return found, False
+        record = VolumeRecord(
+            name=name, path="", created_at=now(), labels=message.labels, anonymous=message.anonymous
+        )
+        await self._house.store.write(sql.add_volume(record))
+        path = await self._house.drivers.storage.create_volume(name)
+        record = msgspec.structs.replace(record, path=path)
+        await self._house.store.write(sql.confirm_volume(record))
+        return record, True
+
+    @handles(t.VolumeCreate)
+    async def create(self, message: t.VolumeCreate) -> t.Volume:
+        record, _ = await self.ensure(EnsureVolume(message.name, message.labels, anonymous=not message.name))
+        return self._show(record, [])
+
+    @handles(t.VolumeList)
+    async def list_(self, message: t.VolumeList) -> t.Volumes:
+        filters = Filters(message.filters, ("name", "label", "dangling"))
+        users = await self._house.store.volume_users()
+        shown = [
+            self._show(record, users.get(record.name, []))
+            for record in await self._house.store.volumes()
+            if filters.contains("name", record.name)
+            and filters.labels(record.labels)
+            and filters.flag("dangling", record.name not in users)
+        ]
+        return t.Volumes(volumes=shown)
+
+    @handles(t.VolumeRef)
+    async def inspect(self, message: t.VolumeRef) -> t.Volume:
+        record = await self._find(message.volume)
+        return self._show(record, (await self._house.store.volume_users()).get(record.name, []))
+
+    @handles(t.VolumeRemove)
+    async def remove(self, message: t.VolumeRemove) -> t.Done:
+        try:
+            record = await self._find(message.volume)
+        except NotFound:
+            if message.force:
+                return t.Done()
+            raise
+        users = (await self._house.store.volume_users()).get(record.name)
+        if users:
+            held = ", ".join(user[:12] for user in users)
+            raise InUse(f"volume {record.name} is in use by {held}; remove what uses it first")
+        await self._house.store.write(sql.doom_volume(record.name))
+        await self._house.drivers.storage.destroy_volume(record.name)
+        await self._house.store.write(sql.drop_volume(record.name))
+        return t.Done()
+
+    async def _find(self, name: str) -> VolumeRecord:
+        record = await self._house.store.volume(name)
+        if record is None:
+            raise NotFound(f"no such volume: {name}; `jocker volume ls` lists them")
+        return record
+
+    def _show(self, record: VolumeRecord, users: list[str]) -> t.Volume:
+        return t.Volume(
+            name=record.name,
+            driver=self._house.drivers.storage.name,
+            mountpoint=record.path,
+            created_at=record.created_at,
+            labels=record.labels,
+            anonymous=record.anonymous,
+            used_by=users,
+        )

@@ -1,0 +1,78 @@
+"""The actor that holds the link to the shim zygote. When the zygote dies it crashes, and a new life starts a new one.
+
+Knows platform/shims.py and the layout. Shims and containers do not depend on it once they run.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .otp import Actor, Ref, handles
+from .platform.shims import ShimLink, ShimRefused, Zygote
+from .shim.launch import LogRequest
+
+
+class NewShim(msgspec.Struct, frozen=True):
+    """A shim that waits for its Launch; answered with the link to it."""
+
+    key: str
+
+
+class ServeLog(msgspec.Struct, frozen=True):
+    """Send a log to this socket. The caller closes its own copy of `fd` after the answer."""
+
+    fd: int
+    request: LogRequest
+
+
+class ZygoteDied(Exception):
+    """The zygote ended although nobody asked it to."""
+
+
+class ZygoteActor(Actor):
+    """See the module."""
+
+    answers = (ShimRefused, OSError)
+
+    def __init__(self, run_dir: str) -> None:
+        self._run_dir = run_dir
+
+    async def init(self) -> None:
+        self._zygote = await Zygote.start(self._run_dir)
+        self.spawn(self._watch)
+
+    @handles(NewShim)
+    async def new_shim(self, message: NewShim) -> None:
+        self.answer_later(self._zygote.shim, message.key)
+
+    @handles(ServeLog)
+    async def serve_log(self, message: ServeLog) -> None:
+        self.answer_later(self._zygote.serve_log, message.fd, message.request)
+
+    async def terminate(self, reason: BaseException | None) -> None:
+        if hasattr(self, "_zygote"):
+            await self._zygote.aclose()
+
+    def detail(self) -> str:
+        return f"pid {self._zygote.pid}"
+
+    async def _watch(self) -> None:
+        await self._zygote.closed()
+        raise ZygoteDied(f"the zygote, pid {self._zygote.pid}, is gone")
+
+
+class Shims:
+    """What managers use: the zygote actor as functions."""
+
+    def __init__(self, zygote: Ref) -> None:
+        self._zygote = zygote
+
+    async def new(self, key: str) -> ShimLink:
+        """A shim that waits for its Launch. Raises ActorDown, ShimRefused."""
+        link: ShimLink = await self._zygote.call(NewShim(key))
+        return link
+
+    async def serve_log(self, fd: int, request: LogRequest) -> None:
+        """See ServeLog."""
+        await self._zygote.call(ServeLog(fd, request))
+
