@@ -14,7 +14,7 @@ _START = (
 )
 
 
-def _paths() -> list[str]:
+def package_paths() -> list[str]:
     """Where our packages are; nothing else is needed, so the worker starts without site-packages."""
     import jocker_protocol
 
@@ -28,7 +28,7 @@ async def work(commands: Commands, op: str, *, timeout: float = 3600.0, **params
 
     Raises PlatformError with the operation's own line; OSError when that is what it died of.
     """
-    argv = [sys.executable, "-I", "-S", "-c", _START.format(paths=_paths()), op]
+    argv = [sys.executable, "-I", "-S", "-c", _START.format(paths=package_paths()), op]
     done = await commands.run(argv, timeout=timeout, input=json.dumps(params).encode(), check=False)
     if done.exit_code != 0:
         said = done.stderr.strip() or f"exit status {done.exit_code}"

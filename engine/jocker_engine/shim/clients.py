@@ -24,21 +24,27 @@ HIGH_WATER = 1 << 18
 _CHUNK = 1 << 16
 
 
-class Owner(Protocol):
-    """What a client needs of its shim."""
+Encode = Callable[[int, bytes], bytes]
 
-    loop: Loop
+
+class Source(Protocol):
+    """Where a client's output comes from."""
+
     log: LogFile | None
     lines: Lines
+
+    def adjust(self) -> None:
+        """A client that was full may take more."""
+
+
+class Owner(Protocol):
+    """What a client needs of its shim."""
 
     def frame(self, client: Client, kind: int, payload: bytes) -> None:
         """Something came from the client. Raises ValueError for what makes no sense."""
 
     def ended(self, client: Client) -> None:
         """The client sends no more."""
-
-    def drained(self) -> None:
-        """A client that was full takes more."""
 
     def left(self, client: Client) -> None:
         """The connection has ended."""
@@ -48,11 +54,19 @@ class Client(Peer):
     """One attached client; `from_start` begins with what this run has printed, else with what comes."""
 
     def __init__(
-        self, owner: Owner, fd: int, framing: str, stdin: bool, from_start: bool = False
+        self,
+        loop: Loop,
+        owner: Owner,
+        source: Source,
+        fd: int,
+        framing: str,
+        stdin: bool,
+        from_start: bool = False,
     ) -> None:
-        self.owner = owner
+        self._owner = owner
+        self._source = source
         self.stdin = stdin
-        self.encode: Callable[[int, bytes], bytes] = wire.ENCODERS[framing]
+        self.encode: Encode = wire.ENCODERS[framing]
         self._decoder = wire.FrameDecoder(framing)
         self._position: int | None = None
         """Where in the log a client that is behind goes on."""
@@ -60,9 +74,9 @@ class Client(Peer):
         """Bytes that it has already of what follows there."""
         self._last: bytes | None = None
         self._ended = False
-        super().__init__(owner.loop, socket.socket(fileno=fd))
-        if from_start and owner.log is not None:
-            self._position = owner.log.start
+        super().__init__(loop, socket.socket(fileno=fd))
+        if from_start and source.log is not None:
+            self._position = source.log.start
             self._catch_up()
 
     @property
@@ -74,9 +88,9 @@ class Client(Peer):
         """Live output, before it goes to the log."""
         if self._position is not None or self.deaf:
             return
-        if self.full and self.owner.log is not None:
-            self._position = self.owner.log.end
-            self._known = {stream: len(held) for stream, held in self.owner.lines.held.items()}
+        if self.full and self._source.log is not None:
+            self._position = self._source.log.end
+            self._known = {stream: len(held) for stream, held in self._source.lines.held.items()}
         else:
             self.send(encoded)
 
@@ -102,7 +116,7 @@ class Client(Peer):
         try:
             data = self.sock.recv(_CHUNK)
             for kind, payload in self._decoder.feed(data):
-                self.owner.frame(self, kind, payload)
+                self._owner.frame(self, kind, payload)
         except BlockingIOError:
             return
         except (OSError, ValueError, wire.FramingError):
@@ -110,7 +124,7 @@ class Client(Peer):
             return
         if not data:
             self._ended = True
-            self.owner.ended(self)
+            self._owner.ended(self)
             if self.deaf:
                 self.close()
             else:
@@ -128,26 +142,26 @@ class Client(Peer):
             self.update()
         else:
             self.loop.forget(self.sock.fileno())
-        self.owner.drained()
+        self._source.adjust()
 
     def drained(self) -> None:
         self._catch_up()
         if not self.full:
-            self.owner.drained()
+            self._source.adjust()
         self._conclude()
 
     def gone(self) -> None:
-        self.owner.left(self)
+        self._owner.left(self)
 
     def _catch_up(self) -> None:
-        log = self.owner.log
+        log = self._source.log
         while self._position is not None and log is not None and not self.full and not self.closed:
             block, self._position = log.read(self._position)
             for stream, text in texts(block):
                 self._replay(stream, text)
             if not block:
                 self._position = None
-                for stream, held in self.owner.lines.held.items():
+                for stream, held in self._source.lines.held.items():
                     self._replay(stream, held)
         self.update()
 

@@ -86,9 +86,7 @@ class Lines:
 
     def end(self) -> bytes:
         """The rest, now that no more comes: parts, since no newline was written."""
-        rest = b"".join(
-            self._head(stream, "P") + held + b"\n" for stream, held in self.held.items() if held
-        )
+        rest = b"".join(self._head(stream, "P") + held + b"\n" for stream, held in self.held.items() if held)
         self.held = dict.fromkeys(self.held, b"")
         return rest
 
@@ -101,8 +99,31 @@ def _whole(head: bytes, data: bytes) -> bytes:
     return head + data[:-1].replace(b"\n", b"\n" + head) + b"\n" if data else b""
 
 
-class LogFile:
-    """The log that a shim writes. Positions count on over rotations; 0 is the first file's beginning.
+class Files:
+    """A log and its rotated predecessors, open, read as one. Positions count through all of them."""
+
+    def __init__(self, files: list[tuple[int, int]]) -> None:
+        self.files = files
+        """Oldest first: the position of the beginning, and the descriptor."""
+
+    def read(self, position: int, size: int = BLOCK) -> tuple[bytes, int]:
+        """Whole lines from a position on, and the position after them; b"" at the end.
+
+        What has been rotated away is skipped. `size`: bytes, at least those of the longest line.
+        """
+        for index, (base, fd) in enumerate(self.files):
+            position = max(position, base)
+            last = index + 1 == len(self.files)
+            if last or position < self.files[index + 1][0]:
+                block = os.pread(fd, size, position - base)
+                block = block[: block.rfind(b"\n") + 1]
+                if block or last:
+                    return block, position + len(block)
+        return b"", position
+
+
+class LogFile(Files):
+    """The log that a shim writes; position 0 is the beginning of the file it finds.
 
     All files of this run that are kept stay open: what a slow client still wants can be read even when the
     container is removed meanwhile.
@@ -114,14 +135,14 @@ class LogFile:
         self._max_files = max_files
         fd = self._open()
         self._size = _cut_torn_line(fd)
-        self._files = [(0, fd)]  # oldest first: the position of its beginning
         self.start = self._size
         """Where this run begins."""
+        super().__init__([(0, fd)])
 
     @property
     def end(self) -> int:
         """The position after the last line."""
-        return self._files[-1][0] + self._size
+        return self.files[-1][0] + self._size
 
     def write(self, lines: bytes) -> None:
         """Append whole lines. What a full disk does not take is lost, by whole writes: the process goes on."""
@@ -138,23 +159,8 @@ class LogFile:
                 break
         self._append(lines)
 
-    def read(self, position: int) -> tuple[bytes, int]:
-        """Whole lines from a position on, and the position after them; b"" at the end.
-
-        What is rotated away is skipped.
-        """
-        for index, (base, fd) in enumerate(self._files):
-            position = max(position, base)
-            last = index + 1 == len(self._files)
-            if last or position < self._files[index + 1][0]:
-                block = os.pread(fd, BLOCK, position - base)
-                block = block[: block.rfind(b"\n") + 1]
-                if block or last:
-                    return block, position + len(block)
-        raise AssertionError("a log has a last file")
-
     def _append(self, lines: bytes) -> None:
-        fd = self._files[-1][1]
+        fd = self.files[-1][1]
         view = memoryview(lines)
         try:
             while view:
@@ -177,10 +183,10 @@ class LogFile:
             fd = self._open()
         except OSError:
             return False  # removed under us, or the disk is full: the file at hand must do
-        self._files.append((end, fd))
+        self.files.append((end, fd))
         self._size = 0
-        while len(self._files) > self._max_files + 1:
-            os.close(self._files.pop(0)[1])
+        while len(self.files) > self._max_files + 1:
+            os.close(self.files.pop(0)[1])
         return True
 
     def _open(self) -> int:

@@ -74,7 +74,11 @@ def own_mounts(uid: int | None = None, gid: int = 0) -> None:
     What the host unmounts goes here too, what is mounted here never shows on the host.
     """
     if uid is not None:
-        maps = {"setgroups": "deny", "uid_map": f"{uid} {os.geteuid()} 1", "gid_map": f"{gid} {os.getegid()} 1"}
+        maps = {
+            "setgroups": "deny",
+            "uid_map": f"{uid} {os.geteuid()} 1",
+            "gid_map": f"{gid} {os.getegid()} 1",
+        }
         _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNS)
         for name, text in maps.items():
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:

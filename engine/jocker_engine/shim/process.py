@@ -206,7 +206,9 @@ def _execute(argv: list[str], env: dict[str, str]) -> NoReturn:
         raise StartError(126, f'exec: "{program}": {why}') from None
     if refused is not None and not isinstance(refused, FileNotFoundError):
         raise StartError(126, f'exec: "{program}": {_why(refused)}')
-    missing = "no such file or directory" if refused or "/" in program else "executable file not found in $PATH"
+    missing = (
+        "no such file or directory" if refused or "/" in program else "executable file not found in $PATH"
+    )
     raise StartError(127, f'exec: "{program}": {missing}')
 
 

@@ -11,14 +11,14 @@ import os
 import signal
 import socket
 import time
-from typing import Any, cast
+from typing import Any
 
 from jocker_protocol import wire
 
 from . import namespaces, stdio
-from .clients import KINDS, Client
+from .clients import Client
 from .control import Connection, Refused
-from .cri import Lines, LogFile, stamp
+from .cri import LogFile, stamp
 from .launch import PROTOCOL_VERSION, Launch
 from .loop import READ, Loop
 from .process import IGNORED, StartError, command, command_failed, enter, exit_code
@@ -37,14 +37,11 @@ class Shim:
 
     def __init__(self, listener: socket.socket, path: str) -> None:
         self.loop = Loop()
-        self.log: LogFile | None = None
-        self.lines = Lines()
         self._listener: socket.socket | None = listener
         self._path = path
         self._connections: set[Connection] = set()
         self._watchers: set[Connection] = set()
         self._followers: set[Connection] = set()
-        self._clients: list[Client] = []
         self._launch: Launch | None = None
         self._runtime = 0
         """The runtime command while it runs."""
@@ -53,8 +50,7 @@ class Shim:
         self._terminal: int | None = None
         self._console: socket.socket | None = None
         self._stdio: stdio.Stdio | None = None
-        self._outputs: dict[int, bytes] = {}
-        self._paused = False
+        self._output = Output(self.loop, self._settle, self._logged)
         self._input: stdio.Input | None = None
         self._feeder: Client | None = None
         """The first client with stdin: its going away ends the input."""
@@ -62,6 +58,9 @@ class Shim:
         """Wait statuses of children while it is not known which one is the process."""
         self._status: dict[str, Any] = {"exit_code": None, "error": "", "pid": 0}
         self._deadline = 0.0
+        self._concluded = False
+        self._told = False
+        self._told = False
 
     def run(self) -> None:
         """Until the process, its clients and its logs are done."""
@@ -141,10 +140,12 @@ class Shim:
 
     def _watch(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
         self._watchers.add(connection)
-        if self._pid or self._ended:
+        if self._status["pid"]:
             connection.tell(event="started", pid=self._status["pid"], version=PROTOCOL_VERSION)
         else:
             connection.tell(event="waiting", version=PROTOCOL_VERSION)
+        if self._concluded:
+            self._report()
 
     def _attach(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
         if len(fds) != 1:
@@ -172,10 +173,10 @@ class Shim:
         if framing not in wire.ENCODERS:
             os.close(fd)
             raise Refused(f"unknown framing {framing!r}")
-        client = Client(self, fd, framing, stdin, from_start)
+        client = Client(self.loop, self, self._output, fd, framing, stdin, from_start)
         if client.closed:
             return
-        self._clients.append(client)
+        self._output.clients.append(client)
         if stdin and self._feeder is None:
             self._feeder = client
         self._control_input()
@@ -188,48 +189,36 @@ class Shim:
         elif kind == wire.EOF and client.stdin and self._input is not None:
             self._input.end()
         elif kind == wire.RESIZE:
-            size = json.loads(payload)
+            size = _fields(payload)
             if self._terminal is not None:
                 stdio.resize(self._terminal, int(size["rows"]), int(size["cols"]))
         elif kind == wire.SIGNAL:
-            signum = _signal_number(json.loads(payload)["signal"])
+            signum = _signal_number(str(_fields(payload)["signal"]))
             if self._pid:
-                os.kill(self._pid, signum)
+                try:
+                    os.kill(self._pid, signum)
+                except PermissionError:
+                    pass  # a set-uid program and a shim that is not root; there is no answer to a frame
 
     def ended(self, client: Client) -> None:
         """It sends no more."""
         if client is self._feeder and self._input is not None:
             self._input.end()
 
-    def drained(self) -> None:
-        """A slow one takes more."""
-        self._control_output()
-
     def left(self, client: Client) -> None:
         """It is gone."""
-        if client in self._clients:
-            self._clients.remove(client)
+        if client in self._output.clients:
+            self._output.clients.remove(client)
         self.ended(client)
-        self._control_output()
+        self._output.adjust()
         self._leave()
 
     def _control_input(self) -> None:
         """Clients with stdin are read while the process reads."""
         waiting = self._input is None and not self._ended and (self._launch is None or self._launch.stdin)
         full = waiting or (self._input is not None and self._input.full)
-        for client in self._clients:
+        for client in self._output.clients:
             client.listen(not (client.stdin and full))
-
-    def _control_output(self) -> None:
-        """Without a log the slowest client bounds the process's speed."""
-        paused = self.log is None and any(client.full for client in self._clients)
-        if paused != self._paused:
-            self._paused = paused
-            for fd in self._outputs:
-                if paused:
-                    self.loop.forget(fd)
-                else:
-                    self._listen_output(fd)
 
     # --- the process
 
@@ -239,7 +228,7 @@ class Shim:
 
     def _begin(self, launch: Launch) -> None:
         if launch.log:
-            self.log = LogFile(launch.log, launch.log_max_size, launch.log_max_files)
+            self._output.log = LogFile(launch.log, launch.log_max_size, launch.log_max_files)
         if launch.enter == "command":
             if launch.tty:
                 self._listen_console(launch.console_socket)
@@ -258,9 +247,6 @@ class Shim:
         assert launch is not None and ends is not None
         self._stdio = None
         self._pid = self._status["pid"] = pid
-        self._outputs = ends.outputs
-        if launch.tty:
-            self._terminal = next(iter(ends.outputs))
         if ends.input is not None:
             if launch.stdin:
                 self._input = stdio.Input(self.loop, ends.input, launch.tty, self._control_input)
@@ -269,44 +255,11 @@ class Shim:
         self._control_input()
         for watcher in self._watchers:
             watcher.tell(event="started", pid=pid)
-        if not self._paused:
-            for fd in self._outputs:
-                self._listen_output(fd)
+        self._output.begin(ends.outputs)
 
-    def _listen_output(self, fd: int) -> None:
-        self.loop.watch(fd, READ, lambda events: self._output(fd))
-
-    def _output(self, fd: int) -> bool:
-        """Read once; whether there may be more."""
-        data = stdio.read(fd)
-        if data is None:
-            return False
-        if not data:
-            self._close_output(fd)
-            return False
-        stream = self._outputs[fd]
-        encoded: dict[Any, bytes] = {}
-        for client in list(self._clients):
-            if client.encode not in encoded:
-                encoded[client.encode] = client.encode(KINDS[stream], data)
-            client.deliver(encoded[client.encode])
-        if self.log is not None:
-            self._write_log(self.lines.add(stream, data))
-        else:
-            self._control_output()
-        return True
-
-    def _write_log(self, lines: bytes) -> None:
-        if self.log is not None and lines:
-            self.log.write(lines)
-            for follower in list(self._followers):
-                follower.grown()
-
-    def _close_output(self, fd: int) -> None:
-        self.loop.forget(fd)
-        del self._outputs[fd]
-        os.close(fd)
-        self._settle()
+    def _logged(self) -> None:
+        for follower in list(self._followers):
+            follower.grown()
 
     def _children_changed(self, wake: int) -> None:
         os.read(wake, 4096)
@@ -393,14 +346,108 @@ class Shim:
 
     def _settle(self) -> None:
         """Conclude when nobody can print any more, or has had the time to."""
-        assert self._launch is not None
-        if not self._ended or self._status.get("told"):
+        if not self._ended or self._concluded:
             return
-        late = time.monotonic() >= self._deadline
-        rest = self._launch.kill_rest and namespaces.kill_descendants(signal.SIGKILL)
-        if not late and (rest or self._outputs):
-            self.loop.later(_KILL_AGAIN if rest else self._deadline - time.monotonic(), self._settle)
-        elif self._paused and self._outputs:
-            pass  # the clients' own time: what is in the pipes is theirs
+        assert self._launch is not None
+        left = self._deadline - time.monotonic()
+        if self._launch.kill_rest and namespaces.kill_descendants(signal.SIGKILL) and left > 0:
+            self.loop.later(_KILL_AGAIN, self._settle)
+        elif self._output.open and left > 0:
+            self.loop.later(left, self._settle)
+        elif self._output.open and self._output.paused:
+            self.loop.later(_GRACE, self._settle)  # what is in the pipes waits for a slow client
         else:
             self._conclude()
+
+    def _conclude(self) -> None:
+        """The output is complete."""
+        self._concluded = True
+        self._output.close()
+        self._report()
+
+    def _report(self) -> None:
+        """Write the status, then tell everybody. On a full disk it is enough that somebody is told."""
+        if self._told:
+            return
+        try:
+            if self._launch is not None and self._launch.status:
+                _write_status(self._launch.status, self._status)
+        except OSError:
+            if not self._watchers:
+                self.loop.later(_RETRY, self._report)
+                return
+        self._told = True
+        # Before anybody knows, since the next shim of this key may come as soon as they do.
+        self._unlisten()
+        code, error = self._status["exit_code"], self._status["error"]
+        for watcher in list(self._watchers):
+            if error:
+                watcher.tell(event="failed", exit_code=code, error=error)
+            else:
+                watcher.tell(event="exited", exit_code=code)
+        for connection in list(self._connections):
+            if connection in self._followers:
+                connection.close()
+            else:
+                connection.finish()
+        for client in list(self._output.clients):
+            client.result({"exit_code": code, "error": error} if error else {"exit_code": code})
+        self._leave()
+
+    def _unlisten(self) -> None:
+        if self._listener is not None:
+            self.loop.forget(self._listener.fileno())
+            _unlink(self._path)
+            self._listener.close()
+            self._listener = None
+
+    def _leave(self) -> None:
+        """Go when all that was to be said has been."""
+        if self._told and not self._output.clients and not self._connections:
+            self.loop.stop()
+
+
+def _write_status(path: str, status: dict[str, Any]) -> None:
+    """Atomically, and synced to disk."""
+    directory = os.path.dirname(path) or "."
+    new = f"{path}.new"
+    with open(new, "wb") as file:
+        file.write(json.dumps(status).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(new, path)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+class _Fields(dict[str, Any]):
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f"{key} is missing")
+
+
+def _fields(payload: bytes) -> dict[str, Any]:
+    """A JSON frame's fields; ValueError for what is none, and for a field that is missing."""
+    value = json.loads(payload)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004  (the sender's mistake, not ours)
+    return _Fields(value)
+
+
+def _signal_number(name: str) -> int:
+    """ "TERM", "SIGTERM" or "15". Raises ValueError."""
+    if name.isdigit():
+        return int(signal.Signals(int(name)))
+    try:
+        return int(signal.Signals["SIG" + name.upper().removeprefix("SIG")])
+    except KeyError:
+        raise ValueError(f"no such signal: {name}") from None
