@@ -7,6 +7,7 @@ log is left behind and catches up from the log; without one its full buffer stop
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -176,3 +177,23 @@ class Client(Peer):
             last, self._last = self._last, None
             self.send(last)
             self.finish()
+
+
+def window_size(payload: bytes) -> tuple[int, int]:
+    """Rows and columns of a RESIZE frame. Raises ValueError."""
+    match json.loads(payload):
+        case {"rows": int(rows), "cols": int(cols)}:
+            return rows, cols
+    raise ValueError("a RESIZE frame has rows and cols")
+
+
+def signal_number(payload: bytes) -> int:
+    """Of a SIGNAL frame: "TERM", "SIGTERM" or "15". Raises ValueError."""
+    match json.loads(payload):
+        case {"signal": str(name)} if name.isdigit():
+            return int(signal.Signals(int(name)))
+        case {"signal": str(name)}:
+            name = "SIG" + name.upper().removeprefix("SIG")
+            if name in signal.Signals.__members__:
+                return int(signal.Signals[name])
+    raise ValueError("a SIGNAL frame has the name of a signal")

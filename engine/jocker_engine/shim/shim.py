@@ -6,7 +6,6 @@ nothing of containers beyond its Launch record, and asks nobody anything.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -16,11 +15,13 @@ from typing import Any
 from jocker_protocol import wire
 
 from . import namespaces, stdio
-from .clients import Client
+from .clients import Client, signal_number, window_size
 from .control import Connection, Refused
 from .cri import LogFile, stamp
+from .files import remove, write_status
 from .launch import PROTOCOL_VERSION, Launch
 from .loop import READ, Loop
+from .output import Output
 from .process import IGNORED, StartError, command, command_failed, enter, exit_code
 
 _UNUSED = 30.0
@@ -48,7 +49,7 @@ class Shim:
         self._pid = 0
         """The process while it runs."""
         self._terminal: int | None = None
-        self._console: socket.socket | None = None
+        self._console: stdio.Console | None = None
         self._stdio: stdio.Stdio | None = None
         self._output = Output(self.loop, self._settle, self._logged)
         self._input: stdio.Input | None = None
@@ -59,7 +60,6 @@ class Shim:
         self._status: dict[str, Any] = {"exit_code": None, "error": "", "pid": 0}
         self._deadline = 0.0
         self._concluded = False
-        self._told = False
         self._told = False
 
     def run(self) -> None:
@@ -112,6 +112,8 @@ class Shim:
             "log": self._follow,
         }
         handler = handlers.get(request.get("op", ""))
+        if self._told:
+            raise Refused("the process has ended")
         if handler is None:
             raise Refused(f"unknown op {request.get('op')!r}")
         handler(connection, request, fds)
@@ -122,14 +124,13 @@ class Shim:
         launch = Launch.from_json(request["launch"])
         if launch.enter not in ("command", "chroot", "jail"):
             raise Refused(f"unknown way to enter: {launch.enter!r}")
-        wanted = request.get("clients", [])
+        wanted = [(_framing(client), bool(client["stdin"])) for client in request.get("clients", [])]
         if len(wanted) != len(fds):
             raise Refused(f"{len(wanted)} clients, but {len(fds)} descriptors")
         self._launch = launch
         self._watchers.add(connection)
-        while wanted:
-            client = wanted.pop(0)
-            self._add_client(fds.pop(0), client["framing"], bool(client["stdin"]))
+        for framing, stdin in wanted:
+            self._add_client(fds.pop(0), framing, stdin)
         self._status["started_at"] = stamp(time.time_ns())
         try:
             self._begin(launch)
@@ -150,7 +151,7 @@ class Shim:
     def _attach(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
         if len(fds) != 1:
             raise Refused("attach takes one descriptor")
-        framing, stdin = request["framing"], bool(request["stdin"])
+        framing, stdin = _framing(request), bool(request["stdin"])
         self._add_client(fds.pop(), framing, stdin, request["from"] == "start")
         connection.tell(event="attached")
 
@@ -170,12 +171,7 @@ class Shim:
     # --- clients (clients.Owner)
 
     def _add_client(self, fd: int, framing: str, stdin: bool, from_start: bool = False) -> None:
-        if framing not in wire.ENCODERS:
-            os.close(fd)
-            raise Refused(f"unknown framing {framing!r}")
         client = Client(self.loop, self, self._output, fd, framing, stdin, from_start)
-        if client.closed:
-            return
         self._output.clients.append(client)
         if stdin and self._feeder is None:
             self._feeder = client
@@ -189,16 +185,16 @@ class Shim:
         elif kind == wire.EOF and client.stdin and self._input is not None:
             self._input.end()
         elif kind == wire.RESIZE:
-            size = _fields(payload)
+            rows, cols = window_size(payload)
             if self._terminal is not None:
-                stdio.resize(self._terminal, int(size["rows"]), int(size["cols"]))
+                stdio.resize(self._terminal, rows, cols)
         elif kind == wire.SIGNAL:
-            signum = _signal_number(str(_fields(payload)["signal"]))
+            signum = signal_number(payload)
             if self._pid:
                 try:
                     os.kill(self._pid, signum)
                 except PermissionError:
-                    pass  # a set-uid program and a shim that is not root; there is no answer to a frame
+                    pass  # a set-uid program, and a shim that is not root: a frame has no answer
 
     def ended(self, client: Client) -> None:
         """It sends no more."""
@@ -231,7 +227,7 @@ class Shim:
             self._output.log = LogFile(launch.log, launch.log_max_size, launch.log_max_files)
         if launch.enter == "command":
             if launch.tty:
-                self._listen_console(launch.console_socket)
+                self._console = stdio.Console(launch.console_socket)
             # With a terminal these pipes carry only what the runtime itself has to say.
             self._stdio = stdio.pipes(launch)
             self._runtime = command(launch, self._stdio.child)
@@ -282,25 +278,6 @@ class Shim:
 
     # --- starting through a runtime
 
-    def _listen_console(self, path: str) -> None:
-        self._console = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        _unlink(path)
-        self._console.bind(path)
-        self._console.listen(1)
-        self._console.setblocking(False)
-
-    def _take_console(self, launch: Launch) -> stdio.Stdio:
-        """The pty's master, which the runtime has sent by now (OCI runtime spec, `--console-socket`)."""
-        assert self._console is not None
-        try:
-            sender, _ = self._console.accept()
-            with sender:
-                _, fds, _, _ = socket.recv_fds(sender, 4096, 1)
-            os.set_inheritable(fds[0], False)
-        except (OSError, IndexError):
-            raise StartError(125, "the runtime sent no terminal") from None
-        return stdio.terminal(fds[0], launch)
-
     def _runtime_ended(self, code: int) -> None:
         launch, ends = self._launch, self._stdio
         assert launch is not None and ends is not None
@@ -313,8 +290,11 @@ class Shim:
                     pid = int(file.read())
             except (OSError, ValueError):
                 raise StartError(125, f"the runtime wrote no process id to {launch.pid_file}") from None
-            if launch.tty:
-                self._stdio = self._take_console(launch)
+            if self._console is not None:
+                try:
+                    self._stdio = self._console.take(launch)
+                except OSError:
+                    raise StartError(125, "the runtime sent no terminal") from None
                 ends.close()
         except StartError as error:
             self._failed(error)
@@ -323,7 +303,6 @@ class Shim:
         finally:
             if self._console is not None:
                 self._console.close()
-                _unlink(launch.console_socket)
 
     # --- the end
 
@@ -371,7 +350,7 @@ class Shim:
             return
         try:
             if self._launch is not None and self._launch.status:
-                _write_status(self._launch.status, self._status)
+                write_status(self._launch.status, self._status)
         except OSError:
             if not self._watchers:
                 self.loop.later(_RETRY, self._report)
@@ -397,7 +376,7 @@ class Shim:
     def _unlisten(self) -> None:
         if self._listener is not None:
             self.loop.forget(self._listener.fileno())
-            _unlink(self._path)
+            remove(self._path)
             self._listener.close()
             self._listener = None
 
@@ -407,47 +386,8 @@ class Shim:
             self.loop.stop()
 
 
-def _write_status(path: str, status: dict[str, Any]) -> None:
-    """Atomically, and synced to disk."""
-    directory = os.path.dirname(path) or "."
-    new = f"{path}.new"
-    with open(new, "wb") as file:
-        file.write(json.dumps(status).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(new, path)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-class _Fields(dict[str, Any]):
-    def __missing__(self, key: str) -> Any:
-        raise ValueError(f"{key} is missing")
-
-
-def _fields(payload: bytes) -> dict[str, Any]:
-    """A JSON frame's fields; ValueError for what is none, and for a field that is missing."""
-    value = json.loads(payload)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004  (the sender's mistake, not ours)
-    return _Fields(value)
-
-
-def _signal_number(name: str) -> int:
-    """ "TERM", "SIGTERM" or "15". Raises ValueError."""
-    if name.isdigit():
-        return int(signal.Signals(int(name)))
-    try:
-        return int(signal.Signals["SIG" + name.upper().removeprefix("SIG")])
-    except KeyError:
-        raise ValueError(f"no such signal: {name}") from None
+def _framing(client: dict[str, Any]) -> str:
+    framing = client["framing"]
+    if framing not in wire.ENCODERS:
+        raise Refused(f"unknown framing {framing!r}")
+    return str(framing)

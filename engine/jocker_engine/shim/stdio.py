@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import struct
 import termios
 from collections.abc import Callable
 
 from .cri import STDERR, STDOUT
+from .files import remove
 from .launch import Launch
 from .loop import GONE, WRITE, Loop
 
@@ -80,6 +82,33 @@ def terminal(master: int, launch: Launch) -> Stdio:
     os.set_blocking(master, False)
     resize(master, launch.rows, launch.cols)
     return Stdio((), os.dup(master), {master: STDOUT})
+
+
+class Console:
+    """Where a runtime sends the master of the pty that it has made (OCI runtimes' `--console-socket`)."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        remove(path)
+        self._socket.bind(path)
+        self._socket.listen(1)
+        self._socket.setblocking(False)
+
+    def take(self, launch: Launch) -> Stdio:
+        """What has been sent by now. Raises OSError."""
+        sender, _ = self._socket.accept()
+        with sender:
+            _, fds, _, _ = socket.recv_fds(sender, 4096, 1)
+        if not fds:
+            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+        os.set_inheritable(fds[0], False)
+        return terminal(fds[0], launch)
+
+    def close(self) -> None:
+        """No more is taken."""
+        self._socket.close()
+        remove(self._path)
 
 
 def resize(master: int, rows: int, cols: int) -> None:
