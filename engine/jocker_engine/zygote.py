@@ -75,4 +75,3 @@ class Shims:
     async def serve_log(self, fd: int, request: LogRequest) -> None:
         """See ServeLog."""
         await self._zygote.call(ServeLog(fd, request))
-

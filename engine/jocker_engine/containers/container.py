@@ -315,7 +315,9 @@ class Container(Actor):
         wish = self._remove_at_exit
         if wish is not None or self._record.auto_remove:
             self._remove_at_exit = None
-            await self._begin_removal(anonymous=self._record.auto_remove or (wish is not None and wish.volumes))
+            await self._begin_removal(
+                anonymous=self._record.auto_remove or (wish is not None and wish.volumes)
+            )
 
     # --- stop, kill, wait ---
 
@@ -513,7 +515,9 @@ class Container(Actor):
                     started.send(key)
                 return
             except _CANNOT_START as error:
-                started.fail(error if isinstance(error, JockerError) else CannotStart(str(error), exit_code=126))
+                started.fail(
+                    error if isinstance(error, JockerError) else CannotStart(str(error), exit_code=126)
+                )
                 return
             finally:
                 if message.fd >= 0:

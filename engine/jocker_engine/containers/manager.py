@@ -19,7 +19,7 @@ from ..db import store as sql
 from ..db.records import ContainerRecord, ImageRecord, MountRecord
 from ..filters import Filters
 from ..house import House
-from ..images.manager import ResolveImage
+from ..images.names import ResolveImage
 from ..otp import Actor, ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
 from ..platform.work import work
 from ..volumes.manager import EnsureVolume
@@ -161,9 +161,7 @@ class ContainersManager(Actor):
         path, source, anonymous = "", mount.source, False
         if mount.type == "volume":
             anonymous = not mount.source
-            volume, _ = await self.system.ref("volumes").call(
-                EnsureVolume(mount.source, anonymous=anonymous)
-            )
+            volume, _ = await self.system.ref("volumes").call(EnsureVolume(mount.source, anonymous=anonymous))
             path, source = volume.path, volume.name
         elif mount.type == "bind":
             if not os.path.isabs(mount.source):
@@ -253,9 +251,7 @@ class ContainersManager(Actor):
         self.answer_later(self._list, message)
 
     async def _list(self, message: t.ContainerList) -> t.Containers:
-        filters = Filters(
-            message.filters, ("id", "name", "status", "label", "ancestor", "volume", "exited")
-        )
+        filters = Filters(message.filters, ("id", "name", "status", "label", "ancestor", "volume", "exited"))
         for status in filters.values("status"):
             if status not in _STATUSES:
                 raise InvalidParams(f"filters: no status {status!r}; there are: {', '.join(_STATUSES)}")
@@ -275,7 +271,9 @@ class ContainersManager(Actor):
             and filters.equals("status", record.state.status)
             and filters.labels(record.config.labels)
             and (not ancestors or record.image_id in ancestors)
-            and filters.equals("volume", *(mount.source for mount in record.mounts), *(m.target for m in record.mounts))
+            and filters.equals(
+                "volume", *(mount.source for mount in record.mounts), *(m.target for m in record.mounts)
+            )
             and ("exited" not in filters or record.state.status == "exited")
             and filters.equals("exited", str(record.state.exit_code))
         ]
@@ -288,7 +286,9 @@ def _all_mounts(asked: list[t.Mount], config: t.ImageConfig) -> list[t.Mount]:
     if len(taken) < len(asked):
         raise InvalidParams("mounts: two of them have the same target")
     extra = [
-        t.Mount(type="volume", target=path) for path in config.volumes if posixpath.normpath(path) not in taken
+        t.Mount(type="volume", target=path)
+        for path in config.volumes
+        if posixpath.normpath(path) not in taken
     ]
     return sorted([*asked, *extra], key=lambda mount: mount.target.count("/"))
 

@@ -154,7 +154,9 @@ class _Parser:
         return "".join(parts).strip()
 
     def _keyword(self, text: str, first: int) -> tuple[str, str]:
-        word, _, rest = text.replace("\t", " ", 1).partition(" ") if "\t" in text[:12] else text.partition(" ")
+        word, _, rest = (
+            text.replace("\t", " ", 1).partition(" ") if "\t" in text[:12] else text.partition(" ")
+        )
         keyword = word.upper()
         if keyword not in KEYWORDS:
             likely = difflib.get_close_matches(keyword, KEYWORDS, n=1, cutoff=0.5)

@@ -122,7 +122,9 @@ def plan(dockerfile: Dockerfile, target: str, build_args: dict[str, str]) -> Pla
                 elif value is not None:
                     global_args[name] = _expand(dockerfile, instruction, value, global_args)
         else:
-            raise dockerfile.error(instruction.line, f"{instruction.keyword} before FROM: only ARG may be there")
+            raise dockerfile.error(
+                instruction.line, f"{instruction.keyword} before FROM: only ARG may be there"
+            )
     stages[-1] = _with(stages[-1], body)
     last = _find_stage(dockerfile, stages, target, len(dockerfile.lines)) if target else stages[-1]
     unused = tuple(sorted(set(build_args) - declared - _PREDEFINED))
@@ -154,7 +156,9 @@ def _find_stage(dockerfile: Dockerfile, stages: list[Stage], name: str, line: in
         if name.lower() == stage.name or name == str(stage.index):
             return stage
     listed = ", ".join(stage.name or str(stage.index) for stage in stages)
-    raise BadDockerfile(f"{dockerfile.filename}: no stage {name!r}; there are: {listed}", file=dockerfile.filename)
+    raise BadDockerfile(
+        f"{dockerfile.filename}: no stage {name!r}; there are: {listed}", file=dockerfile.filename
+    )
 
 
 def _needed(dockerfile: Dockerfile, stages: list[Stage], last: Stage) -> list[Stage]:
@@ -372,7 +376,9 @@ class BuildState:
             if command:  # a program that reads the document
                 argv = [*shell, f"{command} <<'{doc.name}'\n{doc.content}{doc.name}\n"]
             elif doc.content.startswith("#!"):
-                raise self._fail(instruction, "a here-document with #! is not supported yet; name the program")
+                raise self._fail(
+                    instruction, "a here-document with #! is not supported yet; name the program"
+                )
             else:
                 argv = [*shell, doc.content]
         env = {"PATH": DEFAULT_PATH, **self.args}
@@ -410,7 +416,9 @@ class BuildState:
         if source.isdigit() and found is None:
             raise self._fail(instruction, f"--from={source}: there is no earlier stage {source}")
         if instruction.keyword == "ADD" and any("://" in word for word in words[:-1]):
-            raise self._fail(instruction, "ADD of a URL is not supported yet; fetch it with RUN, or add a local file")
+            raise self._fail(
+                instruction, "ADD of a URL is not supported yet; fetch it with RUN, or add a local file"
+            )
         destination = self._absolute(words[-1])
         chown, chmod = (self._x(instruction, instruction.flag(name)) for name in ("chown", "chmod"))
         if chmod and not re.fullmatch(r"0?[0-7]{3,4}", chmod):
@@ -439,4 +447,15 @@ class BuildState:
         return _expand(self.dockerfile, instruction, f'"{escaped}"', self.env())
 
 
-__all__ = ["BuildState", "ConfigStep", "CopyStep", "Plan", "RunStep", "Stage", "Step", "WorkdirStep", "parse", "plan"]
+__all__ = [
+    "BuildState",
+    "ConfigStep",
+    "CopyStep",
+    "Plan",
+    "RunStep",
+    "Stage",
+    "Step",
+    "WorkdirStep",
+    "parse",
+    "plan",
+]

@@ -70,7 +70,9 @@ async def choose(platform: str, overrides: dict[str, str], root: str, commands: 
     findings = await probe(root, commands)
     if platform == "freebsd":
         raise PlatformError("platform freebsd: this machine does not run FreeBSD; use --platform auto")
-    wanted = {part: (overrides[part],) if part in overrides else PRESETS[platform][part] for part in PRESETS["auto"]}
+    wanted = {
+        part: (overrides[part],) if part in overrides else PRESETS[platform][part] for part in PRESETS["auto"]
+    }
     chosen: dict[str, str] = {}
     for part, names in wanted.items():
         for name in names:
@@ -79,7 +81,9 @@ async def choose(platform: str, overrides: dict[str, str], root: str, commands: 
                 raise PlatformError(f"no {part} driver {name!r}; there are: {known}")
         usable = [name for name in names if not findings[name].why]
         if not usable:
-            reasons = "; ".join(f"{name}: {findings[name].why} (mend: {findings[name].mend})" for name in names)
+            reasons = "; ".join(
+                f"{name}: {findings[name].why} (mend: {findings[name].mend})" for name in names
+            )
             raise PlatformError(f"this machine cannot run containers: no usable {part} driver: {reasons}")
         chosen[part] = usable[0]
     storage: Storage = CopyStorage(root, commands)

@@ -20,7 +20,9 @@ def package_paths() -> list[str]:
 
     import jocker_engine
 
-    return sorted({os.path.dirname(os.path.dirname(str(p.__file__))) for p in (jocker_engine, jocker_protocol)})
+    return sorted(
+        {os.path.dirname(os.path.dirname(str(p.__file__))) for p in (jocker_engine, jocker_protocol)}
+    )
 
 
 async def work(commands: Commands, op: str, *, timeout: float = 3600.0, **params: Any) -> dict[str, Any]:

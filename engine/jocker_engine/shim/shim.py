@@ -48,7 +48,6 @@ class Shim:
         """The runtime command while it runs."""
         self._pid = 0
         """The process while it runs."""
-        self._terminal: int | None = None
         self._console: stdio.Console | None = None
         self._stdio: stdio.Stdio | None = None
         self._output = Output(self.loop, self._settle, self._logged)
@@ -179,15 +178,16 @@ class Shim:
 
     def frame(self, client: Client, kind: int, payload: bytes) -> None:
         """What a client sent."""
-        if kind == wire.STDIN and client.stdin and self._input is not None:
+        typed = client.stdin and self._launch is not None and self._launch.stdin
+        if kind == wire.STDIN and typed and self._input is not None:
             self._input.write(payload)
             self._control_input()
-        elif kind == wire.EOF and client.stdin and self._input is not None:
+        elif kind == wire.EOF and typed and self._input is not None:
             self._input.end()
         elif kind == wire.RESIZE:
             rows, cols = window_size(payload)
-            if self._terminal is not None:
-                stdio.resize(self._terminal, rows, cols)
+            if self._input is not None:
+                self._input.resize(rows, cols)
         elif kind == wire.SIGNAL:
             signum = signal_number(payload)
             if self._pid:
@@ -244,10 +244,7 @@ class Shim:
         self._stdio = None
         self._pid = self._status["pid"] = pid
         if ends.input is not None:
-            if launch.stdin:
-                self._input = stdio.Input(self.loop, ends.input, launch.tty, self._control_input)
-            else:
-                os.close(ends.input)
+            self._input = stdio.Input(self.loop, ends.input, launch.tty, self._control_input)
         self._control_input()
         for watcher in self._watchers:
             watcher.tell(event="started", pid=pid)

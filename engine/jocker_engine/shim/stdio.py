@@ -33,7 +33,7 @@ class Stdio:
         self.child = child
         """What becomes 0, 1 and 2; empty when the process has its own."""
         self.input = input
-        """Where its input is written; None if it has none."""
+        """Where its input is written; None if it has none. A terminal always has, to be resized."""
         self.outputs = outputs
         """Where its output is read: descriptor -> stream."""
 
@@ -157,6 +157,11 @@ class Input:
         if not self._tty:
             self._ended = True
             self._flush()
+
+    def resize(self, rows: int, cols: int) -> None:
+        """A terminal's window; a pipe has none."""
+        if self._tty and self._fd is not None:
+            resize(self._fd, rows, cols)
 
     def close(self) -> None:
         """The process reads no more."""

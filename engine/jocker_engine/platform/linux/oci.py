@@ -35,7 +35,12 @@ _QUIET = ["nosuid", "noexec", "nodev"]
 _MOUNTS: list[tuple[str, str, str, list[str]]] = [
     ("/proc", "proc", "proc", _QUIET),
     ("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
-    ("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+    (
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    ),
     ("/dev/shm", "tmpfs", "shm", [*_QUIET, "mode=1777", "size=65536k"]),
     ("/dev/mqueue", "mqueue", "mqueue", _QUIET),
     ("/sys", "sysfs", "sysfs", [*_QUIET, "ro"]),
@@ -219,10 +224,14 @@ def _mounts(isolation: Isolation) -> list[dict[str, Any]]:
         access = "ro" if bind.read_only else "rw"
         if bind.source:
             options = ["rbind", "rprivate", access]
-            mounts.append({"destination": bind.target, "type": "bind", "source": bind.source, "options": options})
+            mounts.append(
+                {"destination": bind.target, "type": "bind", "source": bind.source, "options": options}
+            )
         else:
             options = [*_QUIET, access]
-            mounts.append({"destination": bind.target, "type": "tmpfs", "source": "tmpfs", "options": options})
+            mounts.append(
+                {"destination": bind.target, "type": "tmpfs", "source": "tmpfs", "options": options}
+            )
     return mounts
 
 

@@ -49,7 +49,9 @@ class OverlayStorage:
         home = os.path.join(self._trees, tree)
         if not os.path.isdir(home):
             if parent is not None and len(self._chain(parent)) >= MAX_DEPTH:
-                raise PlatformError(f"layer {parent[:12]} has {MAX_DEPTH} layers already; join some RUN steps")
+                raise PlatformError(
+                    f"layer {parent[:12]} has {MAX_DEPTH} layers already; join some RUN steps"
+                )
             partial = os.path.join(self._trees, f".partial-{tree}")
             await self._remove(partial)
             os.mkdir(partial, 0o711)

@@ -80,10 +80,7 @@ def profile() -> dict[str, Any]:
         "architectures": _ARCHITECTURES[machine],
         "syscalls": [
             {"names": _ALLOWED, "action": "SCMP_ACT_ALLOW"},
-            *(
-                _when("personality", 0, value, "SCMP_CMP_EQ")
-                for value in _PERSONALITIES
-            ),
+            *(_when("personality", 0, value, "SCMP_CMP_EQ") for value in _PERSONALITIES),
             _when("socket", 0, _AF_VSOCK, "SCMP_CMP_NE"),
             _when("clone", flags, _NEW_NAMESPACES, "SCMP_CMP_MASKED_EQ", 0),
             {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},

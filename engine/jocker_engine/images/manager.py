@@ -1,0 +1,264 @@
+"""Images: tags, records and layers; builds and base images are started here and run in actors of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from typing import Any
+
+import msgspec
+import trio
+
+from jocker_protocol import types as t
+from jocker_protocol.errors import Conflict, InUse, InvalidParams, JockerError, NotFound
+from jocker_protocol.patterns import match
+
+from ..clock import new_id, now
+from ..db import store as sql
+from ..db.records import ImageRecord, LayerRecord
+from ..filters import Filters
+from ..house import House
+from ..otp import Actor, ActorDown, ChildSpec, handles
+from ..platform.work import work
+from . import layers
+from .builder import Builder, Go
+from .names import ResolveImage, check_tag, with_tag
+
+BUILDS = "images.builds"
+_HEX = re.compile(r"[0-9a-f]{3,64}")
+
+
+class MakeBase(msgspec.Struct, frozen=True):
+    """A base image from a tar file, or from programs of this host (tar is "" then); answered with Created."""
+
+    wish: t.ImageCreate
+    tar: str
+
+
+class Build(msgspec.Struct, frozen=True):
+    """A build of a context that is a tar file ("" for none); answered with BuildResult."""
+
+    wish: t.ImageBuild
+    tar: str
+    progress: Any
+    """trio.MemorySendChannel[BuildProgress]."""
+
+
+class ImagesManager(Actor):
+    """Answers image.*."""
+
+    answers = (JockerError, OSError, sqlite3.Error, ActorDown)
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def init(self) -> None:
+        """What was half made or half destroyed goes: trees that no container has, layers that no row is sure of."""
+        house = self._house
+        storage = house.drivers.storage
+        there = await storage.inventory()
+        containers = {record.id for record in await house.store.containers()}
+        for tree in sorted(there.trees - containers):
+            await storage.destroy_tree(tree)
+        rows = await house.store.layer_ids()
+        for layer in sorted(there.layers - {layer for layer, ready in rows.items() if ready}):
+            await storage.destroy_layer(layer)
+        for layer, ready in rows.items():
+            if not ready:
+                await house.store.write(sql.drop_layer(layer))
+        for directory in (house.layout.builds, house.layout.uploads):
+            await work(house.commands, "remove_tree", path=directory)
+            os.makedirs(directory, mode=0o710)
+
+    # --- find ---
+
+    @handles(ResolveImage)
+    async def resolve(self, message: ResolveImage) -> ImageRecord:
+        name, store = message.name, self._house.store
+        tagged = await store.tagged(with_tag(name))
+        if tagged is not None:
+            return tagged
+        prefix = name.removeprefix("sha256:")
+        if _HEX.fullmatch(prefix):
+            found = await store.images_like(prefix)
+            if len(found) > 1:
+                listed = ", ".join(image.id[:19] for image in found)
+                raise Conflict(f"image id {name} is ambiguous; it could be {listed}")
+            if found:
+                return found[0]
+            steps = await store.layers_like(prefix)
+            if len(steps) == 1:
+                return await self._image_of(steps[0])
+        raise NotFound(
+            f"no such image: {name}; make one with `jocker image create -t {name} ...` "
+            f"or `jocker build -t {name} PATH`"
+        )
+
+    async def _image_of(self, layer: LayerRecord) -> ImageRecord:
+        """A step of a build as an image without a name."""
+        image = layers.new_image(layer.id, layer.config, layer.history)
+        await self._house.store.write(sql.add_image(image))
+        return image
+
+    # --- make ---
+
+    @handles(MakeBase)
+    async def make_base(self, message: MakeBase) -> None:
+        self.answer_later(self._make_base, message)
+
+    async def _make_base(self, message: MakeBase) -> t.Created:
+        house, wish = self._house, message.wish
+        tag = check_tag(wish.tag)
+        layer, created = new_id(), now()
+        what = "tar" if message.tar else f"host {' '.join(wish.programs)}"
+        config = wish.config or t.ImageConfig()
+        if not config.cmd and not config.entrypoint:
+            config = msgspec.structs.replace(config, cmd=["/bin/sh"])
+        history = [
+            t.HistoryEntry(created=created, created_by=f"jocker image create --from-{what}", layer=layer)
+        ]
+        record = LayerRecord(
+            id=layer, parent=None, cache_key="", created_at=created, size=0, config=config, history=history
+        )
+        await house.store.write(sql.add_layer(record, ready=False))
+        try:
+            if message.tar:
+                await house.drivers.storage.import_tar(layer, message.tar)
+            else:
+                await self._from_host(layer, wish.programs)
+            record = msgspec.structs.replace(record, size=await house.drivers.storage.size(layer))
+            image = layers.new_image(layer, config, history)
+            await house.store.write(
+                sql.confirm_layer(record), sql.add_image(image), sql.set_tag(tag, image.id)
+            )
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await house.drivers.storage.destroy_layer(layer)
+                await house.store.write(sql.drop_layer(layer))
+            raise
+        return t.Created(id=image.id)
+
+    async def _from_host(self, layer: str, programs: list[str]) -> None:
+        if not programs:
+            raise InvalidParams("programs: name at least one program of this host, such as sh")
+        storage, tree = self._house.drivers.storage, new_id()
+        try:
+            rootfs = await storage.clone(tree, None)
+            await work(self._house.commands, "host_root", programs=programs, target=rootfs)
+            await storage.seal(tree, layer)
+        finally:
+            with trio.CancelScope(shield=True):
+                await storage.destroy_tree(tree)
+
+    @handles(Build)
+    async def build(self, message: Build) -> None:
+        self.answer_later(self._build, message)
+
+    async def _build(self, message: Build) -> t.BuildResult:
+        for tag in message.wish.tags:
+            check_tag(tag)
+        key = new_id()
+        context = os.path.join(self._house.layout.builds, key)
+        name = f"build/{key[:12]}"
+        os.makedirs(context)
+        try:
+            if message.tar:
+                await work(self._house.commands, "import_tar", tar=message.tar, target=context)
+            builder = Builder(self._house, message.wish, context, message.progress)
+            ref = await self.system.start_child(BUILDS, ChildSpec(name, lambda: builder, restart="temporary"))
+            try:
+                result: t.BuildResult = await ref.call(Go())
+                return result
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self.system.stop_child(BUILDS, name)
+        finally:
+            with trio.CancelScope(shield=True):
+                await work(self._house.commands, "remove_tree", path=context)
+
+    # --- change ---
+
+    @handles(t.ImageTag)
+    async def tag(self, message: t.ImageTag) -> t.Done:
+        image = await self.resolve(ResolveImage(message.image))
+        await self._house.store.write(sql.set_tag(check_tag(message.tag), image.id))
+        return t.Done()
+
+    @handles(t.ImageRemove)
+    async def remove(self, message: t.ImageRemove) -> t.ImageRemoved:
+        store = self._house.store
+        tag = with_tag(message.image)
+        by_tag = await store.tagged(tag)
+        image = by_tag or await self.resolve(ResolveImage(message.image))
+        tags = (await store.tags()).get(image.id, [])
+        if by_tag and len(tags) > 1:
+            await store.write(sql.drop_tag(tag))
+            return t.ImageRemoved(untagged=[tag], deleted=[])
+        if not by_tag and len(tags) > 1 and not message.force:
+            raise Conflict(
+                f"image {message.image} has several tags: {', '.join(tags)}; remove them, or use -f"
+            )
+        users = await store.containers_of_image(image.id)
+        if users:
+            names = ", ".join(user.name for user in users)
+            raise InUse(f"image {message.image} is used by container {names}; remove that first")
+        await store.write(sql.drop_image(image.id))
+        return t.ImageRemoved(untagged=tags, deleted=[image.id, *await layers.free(self._house, image.layer)])
+
+    # --- show ---
+
+    @handles(t.ImageList)
+    async def list_(self, message: t.ImageList) -> t.Images:
+        filters = Filters(message.filters, ("reference", "label", "dangling"))
+        store = self._house.store
+        tags = await store.tags()
+        used: dict[str, int] = {}
+        for container in await store.containers():
+            used[container.image_id] = used.get(container.image_id, 0) + 1
+        shown = [
+            t.ImageSummary(
+                id=image.id,
+                tags=tags.get(image.id, []),
+                created_at=image.created_at,
+                size=await self._size(image),
+                labels=image.config.labels,
+                containers=used.get(image.id, 0),
+            )
+            for image in await store.images()
+            if filters.labels(image.config.labels)
+            and filters.flag("dangling", image.id not in tags)
+            and _refers(filters, tags.get(image.id, []))
+        ]
+        return t.Images(images=sorted(shown, key=lambda image: image.created_at, reverse=True))
+
+    async def _size(self, image: ImageRecord) -> int:
+        return sum(layer.size for layer in await self._chain(image))
+
+    async def _chain(self, image: ImageRecord) -> list[LayerRecord]:
+        return await self._house.store.chain(image.layer) if image.layer else []
+
+    @handles(t.ImageRef)
+    async def inspect(self, message: t.ImageRef) -> t.ImageDetail:
+        image = await self.resolve(ResolveImage(message.image))
+        chain = await self._chain(image)
+        return t.ImageDetail(
+            id=image.id,
+            tags=(await self._house.store.tags()).get(image.id, []),
+            created_at=image.created_at,
+            architecture=image.architecture,
+            os=image.os,
+            config=image.config,
+            layers=[layer.id for layer in chain],
+            history=image.history,
+            size=sum(layer.size for layer in chain),
+        )
+
+
+def _refers(filters: Filters, tags: list[str]) -> bool:
+    return "reference" not in filters or any(
+        match(pattern, name)
+        for pattern in filters.values("reference")
+        for tag in tags
+        for name in (tag, tag.rpartition(":")[0])
+    )

@@ -1,0 +1,34 @@
+"""Names of images: NAME[:TAG], where the name may have a registry and a path before it."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from jocker_protocol.errors import InvalidParams
+
+class ResolveImage(msgspec.Struct, frozen=True):
+    """The record of an image by name[:tag], id, abbreviated id, or the id of a layer that a build made."""
+
+    name: str
+
+
+_TAG = re.compile(
+    r"(?:[a-zA-Z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+)
+
+
+def with_tag(name: str) -> str:
+    """The name with `:latest` where it has no tag."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def check_tag(name: str) -> str:
+    """The whole name, if it is allowed. Raises InvalidParams."""
+    if not _TAG.fullmatch(name):
+        raise InvalidParams(
+            f"tag: {name!r} is no name for an image: NAME[:TAG] in lower-case letters, digits, `.`, `_`, `-`, `/`"
+        )
+    return with_tag(name)
