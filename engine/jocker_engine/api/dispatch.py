@@ -7,6 +7,7 @@ error on the wire.
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -25,8 +26,7 @@ from jocker_protocol.errors import (
 from jocker_protocol.methods import METHODS, Method
 from jocker_protocol.types import Params, Result
 
-from ..otp import ActorDown, CallTimeout, MailboxFull, Poisoned
-from ..platform.commands import PlatformError
+from ..otp import ActorDown, CallTimeout, MailboxFull
 from . import openrpc
 from .envelope import Request, opens_stream
 from .peer import Peer
@@ -98,18 +98,24 @@ def as_answer(error: BaseException, work: str) -> JockerError:
     match error:
         case JockerError():
             return error
-        case PlatformError():
-            return PlatformFailed(
-                str(error), argv=list(error.argv), exit_code=error.exit_code, stderr=error.stderr
-            )
+        case OSError() | sqlite3.Error():
+            return PlatformFailed(f"{work}: {_refused(error)}")
         case CallTimeout():
             return TimedOut(f"{work}: {error}")
         case MailboxFull():
             return Overloaded(f"{work}: {error}; try again later")
-        case ActorDown() | Poisoned():
-            return InternalError(f"{work}: {error}")
+        case ActorDown():
+            return InternalError(f"{work}: {error}; it is being started anew, try again")
     logger.error("%s failed", work, exc_info=error)
     return InternalError(f"{work}: {type(error).__name__} in the engine; its log has the details")
+
+
+def _refused(error: OSError | sqlite3.Error) -> str:
+    """What the operating system or the database said, and about what."""
+    if isinstance(error, OSError):
+        about = f"{error.filename}: " if error.filename else ""
+        return f"{about}{error.strerror or error}"
+    return f"database: {error}"
 
 
 def _not_served(request: Request) -> JockerError:

@@ -85,7 +85,7 @@ class LineTransport(BaseTransport):  # type: ignore[misc]
             raise
         self._done = True
         late = TimedOut(f"no request within {HANDSHAKE:.0f} seconds: closing")
-        await self.send(Peer(self.stop_reading).respond_with_error(None, rpc_error(late)))
+        await self.send(StrictPeer(self.stop_reading).respond_with_error(None, rpc_error(late)))
         raise TransportClosed
 
     async def _line(self) -> bytes:

@@ -20,7 +20,6 @@ from jocker_protocol.errors import CannotStart, Conflict, InvalidState, JockerEr
 
 from ..clock import boot_id, new_id, now
 from ..db import store as sql
-from ..db.records import ContainerRecord
 from ..house import House
 from ..otp import Actor, ActorDown, Reply, handles
 from ..platform.interfaces import Isolation

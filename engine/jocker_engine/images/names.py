@@ -8,6 +8,7 @@ import msgspec
 
 from jocker_protocol.errors import InvalidParams
 
+
 class ResolveImage(msgspec.Struct, frozen=True):
     """The record of an image by name[:tag], id, abbreviated id, or the id of a layer that a build made."""
 

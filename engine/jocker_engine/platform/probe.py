@@ -13,7 +13,7 @@ from .portable.chroot import ChrootRuntime
 from .portable.copytree import CopyStorage
 from .work import work
 
-PRESETS = {
+PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
     "linux": {"storage": ("overlay",), "runtime": ("oci",)},
     "portable": {"storage": ("copy",), "runtime": ("chroot",)},
     "auto": {"storage": ("overlay", "copy"), "runtime": ("oci", "chroot")},
@@ -70,7 +70,7 @@ async def choose(platform: str, overrides: dict[str, str], root: str, commands: 
     findings = await probe(root, commands)
     if platform == "freebsd":
         raise PlatformError("platform freebsd: this machine does not run FreeBSD; use --platform auto")
-    wanted = {
+    wanted: dict[str, tuple[str, ...]] = {
         part: (overrides[part],) if part in overrides else PRESETS[platform][part] for part in PRESETS["auto"]
     }
     chosen: dict[str, str] = {}

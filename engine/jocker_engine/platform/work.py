@@ -16,9 +16,8 @@ _START = (
 
 def package_paths() -> list[str]:
     """Where our packages are; nothing else is needed, so the worker starts without site-packages."""
-    import jocker_protocol
-
     import jocker_engine
+    import jocker_protocol
 
     return sorted(
         {os.path.dirname(os.path.dirname(str(p.__file__))) for p in (jocker_engine, jocker_protocol)}

@@ -28,7 +28,7 @@ _REPORT_SIZE = 1 << 16
 
 _NOISE = re.compile(
     r"^(?:(?:runc|crun)(?: \w+ failed)?: |(?:exec|run|create|start) failed: |OCI runtime \w+ failed: |"
-    r"(?:unable to start container process|container_linux\.go:\d+: \S+ container process caused): )+"
+    r"(?:unable to start container process|error during container init|container_linux\.go:\d+: \S+ container process caused): )+"
 )
 _ABOUT_PROGRAM = re.compile(r"\bexec\b|executable")
 _NOT_THERE = re.compile(r"not found|no such file or directory", re.IGNORECASE)

@@ -227,7 +227,7 @@ class Shim:
             self._output.log = LogFile(launch.log, launch.log_max_size, launch.log_max_files)
         if launch.enter == "command":
             if launch.tty:
-                self._console = stdio.Console(launch.console_socket)
+                self._console = stdio.Console(self.loop, launch)
             # With a terminal these pipes carry only what the runtime itself has to say.
             self._stdio = stdio.pipes(launch)
             self._runtime = command(launch, self._stdio.child)
@@ -289,8 +289,8 @@ class Shim:
                 raise StartError(125, f"the runtime wrote no process id to {launch.pid_file}") from None
             if self._console is not None:
                 try:
-                    self._stdio = self._console.take(launch)
-                except OSError:
+                    self._stdio = self._console.take()
+                except BlockingIOError:
                     raise StartError(125, "the runtime sent no terminal") from None
                 ends.close()
         except StartError as error:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from .cri import STDERR, STDOUT
 from .files import remove
 from .launch import Launch
-from .loop import GONE, WRITE, Loop
+from .loop import GONE, READ, WRITE, Loop
 
 CHUNK = 1 << 16
 """Bytes read from a process at once: what a pipe holds."""
@@ -87,28 +87,46 @@ def terminal(master: int, launch: Launch) -> Stdio:
 class Console:
     """Where a runtime sends the master of the pty that it has made (OCI runtimes' `--console-socket`)."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, loop: Loop, launch: Launch) -> None:
+        self._loop = loop
+        self._launch = launch
+        self._stdio: Stdio | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        remove(path)
-        self._socket.bind(path)
+        remove(launch.console_socket)
+        self._socket.bind(launch.console_socket)
         self._socket.listen(1)
         self._socket.setblocking(False)
+        # At once: the process, which the runtime starts next, should find its window's size.
+        loop.watch(self._socket.fileno(), READ, lambda events: self._receive())
 
-    def take(self, launch: Launch) -> Stdio:
-        """What has been sent by now. Raises OSError."""
-        sender, _ = self._socket.accept()
-        with sender:
-            _, fds, _, _ = socket.recv_fds(sender, 4096, 1)
-        if not fds:
-            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
-        os.set_inheritable(fds[0], False)
-        return terminal(fds[0], launch)
+    def take(self) -> Stdio:
+        """What the runtime has sent before it ended. Raises BlockingIOError."""
+        if self._stdio is None:
+            self._receive()
+        if self._stdio is None:
+            raise BlockingIOError(errno.EAGAIN, "no terminal")
+        stdio, self._stdio = self._stdio, None
+        return stdio
 
     def close(self) -> None:
         """No more is taken."""
+        self._loop.forget(self._socket.fileno())
         self._socket.close()
-        remove(self._path)
+        remove(self._launch.console_socket)
+        if self._stdio is not None:
+            self._stdio.close()
+
+    def _receive(self) -> None:
+        try:
+            sender, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        with sender:
+            sender.setblocking(True)
+            _, fds, _, _ = socket.recv_fds(sender, 4096, 1)
+        if fds and self._stdio is None:
+            os.set_inheritable(fds[0], False)
+            self._stdio = terminal(fds[0], self._launch)
 
 
 def resize(master: int, rows: int, cols: int) -> None:

@@ -155,13 +155,13 @@ class Bench:
 
 def text_of(log: bytes, stream: str = "stdout") -> bytes:
     """What a process wrote, from its log, by the format's description and not by our own parser."""
-    text = b""
-    for line in log.splitlines(keepends=True):
+    found: list[bytes] = []
+    for line in log.split(b"\n")[:-1]:
         stamp, of, tag, rest = line.split(b" ", 3)
         assert len(stamp) == 30
         if of.decode() == stream:
-            text += rest if tag == b"F" else rest[:-1]
-    return text
+            found.append(rest + b"\n" if tag == b"F" else rest)
+    return b"".join(found)
 
 
 @asynccontextmanager

@@ -1,5 +1,7 @@
 """Clients of a shim: what they get, what they send, and that a slow one harms nobody."""
 
+# ruff: noqa: ASYNC2  (a test may block)
+
 from __future__ import annotations
 
 import json

@@ -1,6 +1,6 @@
 """The log: its format, its rotation, and reading it, with `tail`, `since`, `until` and `follow`."""
 
-# ruff: noqa: ASYNC230, ASYNC240  (a test may block)
+# ruff: noqa: ASYNC2  (a test may block)
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_tail_of_long_lines(tmp_path: Path) -> None:
 
 async def test_the_reader_of_a_finished_process() -> None:
     async with bench() as b:
-        link = await b.sh("echo one; echo two >&2; echo three")
+        link = await b.sh("echo one >&2; sleep 0.05; echo two; echo three")
         await link.wait()
         for framing in ("frames", "lines"):
             client = await b.logs(framing, follow=True, socket=b.socket)
@@ -254,18 +254,21 @@ async def test_the_reader_of_a_finished_process() -> None:
 async def test_follow() -> None:
     async with bench() as b:
         typist = Client()
-        link = await b.sh("echo one; read x; echo two; read x; printf rest", (typist, True), stdin=True)
+        link = await b.sh(
+            "echo zero; echo one; read x; echo two; read x; printf rest", (typist, True), stdin=True
+        )
         await typist.until(b"one\n")
         client = await b.logs(follow=True, socket=b.socket)
-        later = await b.logs(follow=True, socket=b.socket, tail=0)
+        later = await b.logs(follow=True, socket=b.socket, tail=1)
         await client.until(b"F one\n", wire.LOG)
+        await later.until(b"F one\n", wire.LOG)
         await typist.send(wire.STDIN, b"\n")
         await client.until(b"F two\n", wire.LOG)
         await later.until(b"F two\n", wire.LOG)
         await typist.send(wire.STDIN, b"\n")
         assert await client.result() == await later.result() == {}
-        assert text_of(client.seen[wire.LOG]) == b"one\ntwo\nrest"
-        assert text_of(later.seen[wire.LOG]) == b"two\nrest"
+        assert text_of(client.seen[wire.LOG]) == b"zero\none\ntwo\nrest"
+        assert text_of(later.seen[wire.LOG]) == b"one\ntwo\nrest"
         assert await link.wait() == 0
 
 
@@ -281,7 +284,7 @@ async def test_follow_over_many_rotations() -> None:
                 nursery.start_soon(client.result)
         wanted = b"".join(b"%d\n" % number for number in range(1, 100_001))
         assert b.texts() == wanted
-        assert len(os.listdir(b.directory)) > 100
+        assert len(os.listdir(b.directory)) > 50
         for client in clients:
             assert text_of(client.seen[wire.LOG]) == wanted
 

@@ -1,6 +1,6 @@
 """A shim starts a process: as whom, where, with what; and says why it could not."""
 
-# ruff: noqa: ASYNC240  (a test may block)
+# ruff: noqa: ASYNC2  (a test may block)
 
 from __future__ import annotations
 

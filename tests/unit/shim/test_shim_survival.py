@@ -1,5 +1,7 @@
 """Who may die without whom: engine, zygote, shim, process."""
 
+# ruff: noqa: ASYNC2  (a test may block)
+
 from __future__ import annotations
 
 import json

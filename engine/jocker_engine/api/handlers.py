@@ -1,0 +1,256 @@
+"""The catalogue's methods as messages to actors. Routing by name; only streams have code of their own.
+
+A stream's connection is handed on whole where a shim or a log reader serves it; builds and base images are
+served here: the upload goes to a file, progress comes through a channel.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+
+from jocker_protocol import types as t
+from jocker_protocol import wire
+from jocker_protocol.errors import InvalidParams, JockerError
+from jocker_protocol.methods import API_VERSION, METHODS
+
+from ..clock import new_id
+from ..containers.container import Attach, CheckAttach, CheckExec, Exec, Logs, Restart
+from ..house import House
+from ..images.manager import Build, MakeBase
+from ..images.names import check_tag
+from ..otp import Node, System
+from ..version import VERSION
+from .dispatch import Handler
+from .peer import Peer
+from .streams import StreamBroker, StreamConnection
+
+_ROUTES = {"container": "containers", "image": "images", "volume": "volumes"}
+"""First part of a method's name -> the actor that takes its parameters as a message."""
+
+
+def handlers(system: System, house: House, broker: StreamBroker) -> dict[str, Handler]:
+    """One for each method of the catalogue that this engine serves."""
+    own = _Handlers(system, house, broker)
+    table: dict[str, Handler] = {
+        "engine.ping": own.ping,
+        "engine.version": own.version,
+        "engine.info": own.info,
+        "system.tree": own.tree,
+        "container.restart": own.restart,
+        "container.attach": own.attach,
+        "container.exec": own.exec_,
+        "container.logs": own.logs,
+        "image.build": own.build,
+        "image.create": own.create_image,
+    }
+    for name in METHODS:
+        actor = _ROUTES.get(name.partition(".")[0])
+        if actor is not None and name not in table:
+            table[name] = partial(own.forward, actor)
+    return table
+
+
+class _Handlers:
+    def __init__(self, system: System, house: House, broker: StreamBroker) -> None:
+        self._system = system
+        self._house = house
+        self._broker = broker
+        self._began = time.monotonic()
+
+    async def _ask(self, actor: str, message: Any) -> Any:
+        return await self._system.ref(actor).call(message)
+
+    async def forward(self, actor: str, params: t.Params, peer: Peer) -> t.Result:
+        result: t.Result = await self._ask(actor, params)
+        return result
+
+    # --- engine, system ---
+
+    async def ping(self, params: t.Empty, peer: Peer) -> t.Pong:
+        return t.Pong()
+
+    async def version(self, params: t.Empty, peer: Peer) -> t.Version:
+        return t.Version(
+            version=VERSION,
+            api_version=API_VERSION,
+            python=platform.python_version(),
+            os=platform.system(),
+            arch=platform.machine(),
+            kernel=platform.release(),
+        )
+
+    async def info(self, params: t.Empty, peer: Peer) -> t.Info:
+        house = self._house
+        counts = await house.store.counts()
+        warnings = []
+        if house.drivers.runtime.name == "chroot":
+            warnings.append("runtime chroot does not isolate containers from the host or from each other")
+        return t.Info(
+            version=VERSION,
+            root=house.layout.root,
+            platform=house.drivers.names(),
+            probed=[
+                t.Probed(part=f.part, driver=f.driver, usable=not f.why, why=f.why, mend=f.mend)
+                for f in house.drivers.findings
+            ],
+            containers=counts["containers"],
+            running=counts["running"],
+            images=counts["images"],
+            volumes=counts["volumes"],
+            pid=os.getpid(),
+            uptime=time.monotonic() - self._began,
+            hostname=socket.gethostname(),
+            os=platform.system(),
+            arch=platform.machine(),
+            kernel=platform.release(),
+            cpus=os.cpu_count() or 1,
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            warnings=warnings,
+        )
+
+    async def tree(self, params: t.Empty, peer: Peer) -> t.TreeNode:
+        return _node(self._system.tree())
+
+    # --- streams of containers ---
+
+    async def restart(self, params: t.ContainerStop, peer: Peer) -> t.Result:
+        return await self.forward("containers", Restart(params.container, params.timeout), peer)  # type: ignore[arg-type]
+
+    async def attach(self, params: t.ContainerAttach, peer: Peer) -> t.Ticket:
+        container = await self._ask("containers", CheckAttach(params.container))
+
+        async def serve(connection: StreamConnection) -> None:
+            await self._hand_over(
+                connection,
+                lambda fd: Attach(container, fd, connection.framing, params.stdin, params.logs),
+            )
+
+        return self._broker.ticket(serve, container)
+
+    async def exec_(self, params: t.ContainerExec, peer: Peer) -> t.Ticket:
+        if not params.cmd:
+            raise InvalidParams("cmd: say which program to run")
+        container = await self._ask("containers", CheckExec(params.container))
+        if params.detach:
+            return t.Ticket(token="", id=await self._ask("containers", Exec(container, params)))
+
+        async def serve(connection: StreamConnection) -> None:
+            await self._hand_over(connection, lambda fd: Exec(container, params, fd, connection.framing))
+
+        return self._broker.ticket(serve, container)
+
+    async def logs(self, params: t.ContainerLogs, peer: Peer) -> t.Ticket:
+        container, request = await self._ask("containers", Logs(params.container, params))
+
+        async def serve(connection: StreamConnection) -> None:
+            wanted = replace(request, framing=connection.framing)
+            fd = connection.detach()
+            try:
+                await self._house.shims.serve_log(fd, wanted)
+            finally:
+                os.close(fd)
+
+        return self._broker.ticket(serve, container)
+
+    async def _hand_over(self, connection: StreamConnection, message: Callable[[int], Any]) -> None:
+        """Give the socket to a container's actor; a refusal is told on it, as its last frame."""
+        fd = connection.detach()
+        last = socket.socket(fileno=os.dup(fd))
+        with last:
+            try:
+                await self._ask("containers", message(fd))
+            except JockerError as error:
+                payload = msgspec.json.encode(error.to_wire())
+                try:
+                    last.send(wire.ENCODERS[connection.framing](wire.ERROR, payload))
+                except OSError:
+                    pass  # it is gone, and wants to know nothing
+
+    # --- streams of images ---
+
+    async def build(self, params: t.ImageBuild, peer: Peer) -> t.Ticket:
+        for tag in params.tags:
+            check_tag(tag)
+
+        async def serve(connection: StreamConnection) -> None:
+            upload = await self._receive(connection)
+            try:
+                send, receive = trio.open_memory_channel[t.BuildProgress](16)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_send_progress, connection, receive)
+                    async with send:
+                        result = await self._ask("images", Build(params, upload, send))
+                await connection.result(result)
+            finally:
+                _remove(upload)
+
+        return self._broker.ticket(serve)
+
+    async def create_image(self, params: t.ImageCreate, peer: Peer) -> t.Ticket:
+        check_tag(params.tag)
+
+        async def serve(connection: StreamConnection) -> None:
+            upload = await self._receive(connection)
+            try:
+                if params.source == "tar" and not upload:
+                    raise InvalidParams("source: tar, but no tar was sent")
+                wanted = upload if params.source == "tar" else ""
+                await connection.result(await self._ask("images", MakeBase(params, wanted)))
+            finally:
+                _remove(upload)
+
+        return self._broker.ticket(serve)
+
+    async def _receive(self, connection: StreamConnection) -> str:
+        """What the client sends up to its EOF, as a file; "" for nothing."""
+        path = os.path.join(self._house.layout.uploads, new_id())
+        size = 0
+        try:
+            async with await trio.open_file(path, "wb") as file:
+                async for kind, payload in connection:
+                    if kind == wire.EOF:
+                        break
+                    if kind == wire.STDIN:
+                        size += len(payload)
+                        await file.write(payload)
+        except BaseException:
+            _remove(path)
+            raise
+        if not size:
+            _remove(path)
+        return path if size else ""
+
+
+async def _send_progress(
+    connection: StreamConnection, progress: trio.MemoryReceiveChannel[t.BuildProgress]
+) -> None:
+    async for item in progress:
+        await connection.send_json(wire.PROGRESS, item)
+
+
+def _remove(path: str) -> None:
+    if path and os.path.exists(path):
+        os.unlink(path)
+
+
+def _node(node: Node) -> t.TreeNode:
+    return t.TreeNode(
+        name=node.name,
+        kind=node.kind,
+        state=node.state,
+        restarts=node.restarts,
+        mailbox=node.mailbox,
+        handled=node.handled,
+        detail=node.detail,
+        children=[_node(child) for child in node.children],
+    )

@@ -1,0 +1,59 @@
+"""The supervision tree, on one page. `rest_for_one`: what is below stands on what is above."""
+
+from __future__ import annotations
+
+from .api.handlers import handlers
+from .api.listener import Api
+from .api.streams import StreamBroker
+from .containers.manager import SUPERVISOR as CONTAINERS
+from .containers.manager import ContainersManager
+from .db.database import Database
+from .house import House
+from .images.manager import BUILDS, ImagesManager
+from .otp import ChildSpec, DynamicSupervisor, Supervisor, System
+from .volumes.manager import VolumesManager
+from .zygote import ZygoteActor
+
+
+def tree(system: System, house: House) -> Supervisor:
+    """Everything that runs in an engine."""
+
+    def images() -> Supervisor:
+        return Supervisor(
+            "images.all",
+            [
+                ChildSpec(BUILDS, lambda: DynamicSupervisor(BUILDS, intensity=100)),
+                ChildSpec("images", lambda: ImagesManager(house)),
+            ],
+            strategy="one_for_all",
+        )
+
+    def containers() -> Supervisor:
+        return Supervisor(
+            "containers.root",
+            [
+                ChildSpec(CONTAINERS, lambda: DynamicSupervisor(CONTAINERS, intensity=100)),
+                ChildSpec("containers", lambda: ContainersManager(house)),
+            ],
+            strategy="rest_for_one",
+        )
+
+    def api() -> Api:
+        broker = StreamBroker()
+        return Api([house.config.api_socket], handlers(system, house, broker), broker)
+
+    return Supervisor(
+        "root",
+        [
+            ChildSpec("db", lambda: Database(house.layout.database)),
+            ChildSpec(
+                "platform",
+                lambda: Supervisor("platform", [ChildSpec("zygote", lambda: ZygoteActor(house.layout.run))]),
+            ),
+            ChildSpec("volumes", lambda: VolumesManager(house)),
+            ChildSpec("images.all", images),
+            ChildSpec("containers.root", containers),
+            ChildSpec("api", api),
+        ],
+        strategy="rest_for_one",
+    )
