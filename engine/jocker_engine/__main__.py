@@ -101,6 +101,8 @@ def main(argv: list[str] | None = None) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    for chatty in ("aiosqlite", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.INFO)
     layout = Layout(config.root)
     try:
         for directory in layout.directories():

@@ -1,0 +1,157 @@
+"""The command `jocker`. Commands are found in tables and imported on use: `jocker ps` must feel instant.
+
+One implementation per command; management groups (`jocker container ls`) and short forms (`jocker ps`) are
+rows of the tables.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from ..connection import Connection
+
+_C, _I, _V, _S = "containers", "images", "volumes", "system"
+
+CONTAINER = {
+    "attach": (_C, "attach"), "create": (_C, "create"), "exec": (_C, "exec_"), "inspect": (_C, "inspect"),
+    "kill": (_C, "kill"), "logs": ("logs", "logs"), "ls": (_C, "ps"), "list": (_C, "ps"), "ps": (_C, "ps"),
+    "rename": (_C, "rename"), "restart": (_C, "restart"), "rm": (_C, "rm"), "run": (_C, "run"),
+    "start": (_C, "start"), "stop": (_C, "stop"), "wait": (_C, "wait"),
+}  # fmt: skip
+IMAGE = {
+    "build": (_I, "build"), "create": (_I, "create"), "inspect": (_I, "inspect"), "ls": (_I, "images"),
+    "list": (_I, "images"), "rm": (_I, "rmi"), "tag": (_I, "tag"),
+}  # fmt: skip
+VOLUME = {
+    "create": (_V, "create"), "inspect": (_V, "inspect"), "ls": (_V, "ls"), "list": (_V, "ls"), "rm": (_V, "rm"),
+}  # fmt: skip
+SYSTEM = {"info": (_S, "info"), "tree": (_S, "tree")}
+TOP = {
+    **{name: CONTAINER[name] for name in CONTAINER if name not in ("inspect", "ls", "list")},
+    "build": (_I, "build"), "images": (_I, "images"), "rmi": (_I, "rmi"), "tag": (_I, "tag"),
+    "inspect": (_S, "inspect"), "info": (_S, "info"), "rpc": (_S, "rpc"), "version": (_S, "version"),
+}  # fmt: skip
+GROUPS = {
+    "container": ("Manage containers.", CONTAINER),
+    "image": ("Manage images.", IMAGE),
+    "volume": ("Manage volumes.", VOLUME),
+    "system": ("Look at the engine.", SYSTEM),
+}
+_DOCKER_125 = frozenset({"run", "create", "exec"})
+"""Commands whose own errors have exit status 125, to be told from the container's."""
+
+
+class Table(click.Group):
+    """A group whose commands are rows: name -> (module, attribute)."""
+
+    def __init__(self, rows: dict[str, tuple[str, str]], groups: bool = False, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self._rows = rows
+        self._groups = GROUPS if groups else {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*self._rows, *self._groups])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self._groups:
+            text, rows = self._groups[cmd_name]
+            return Table(rows, name=cmd_name, help=text, context_settings=_SETTINGS)
+        if cmd_name not in self._rows:
+            return None
+        from importlib import import_module
+
+        module, attribute = self._rows[cmd_name]
+        command: click.Command = getattr(import_module(f".{module}", __name__), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            from difflib import get_close_matches
+
+            likely = get_close_matches(name, self.list_commands(ctx), n=1)
+            hint = (
+                f"did you mean `{ctx.command_path} {likely[0]}`?"
+                if likely
+                else f"see `{ctx.command_path} --help`"
+            )
+            raise click.UsageError(f"no command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["--help"], "max_content_width": 110}
+
+
+class State:
+    """What the top-level options say; the connection is made when a command asks for it."""
+
+    def __init__(self, host: str | None, debug: bool) -> None:
+        self.host = host
+        self.debug = debug
+        self._connection: Connection | None = None
+
+    @property
+    def engine(self) -> Connection:
+        """The connection to the engine."""
+        if self._connection is None:
+            self._connection = Connection(self.host)
+        return self._connection
+
+
+def _top(ctx: click.Context, host: str | None, debug: bool) -> None:
+    ctx.obj = State(host, debug)
+
+
+root = Table(
+    TOP,
+    groups=True,
+    name="jocker",
+    help="Containers on jails, OCI runtimes or chroot: the client of jocker-engine.",
+    context_settings=_SETTINGS,
+    callback=click.pass_context(_top),
+    params=[
+        click.Option(
+            ["-H", "--host"], metavar="unix:///PATH", help="The engine's socket (also JOCKER_HOST)."
+        ),
+        click.Option(["-D", "--debug"], is_flag=True, help="Show tracebacks of errors."),
+    ],
+)
+
+
+def main() -> None:
+    """The entry point: every way to end has its exit status, and no traceback without -D."""
+    args = sys.argv[1:]
+    debug = bool({"-D", "--debug"} & set(args[:4]))
+    from jocker_protocol.errors import JockerError
+
+    fails_with = 125 if _DOCKER_125 & set(args[:4]) else 1
+    try:
+        code = root.main(args=args, prog_name="jocker", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "jocker"
+        print(f"jocker: {error.format_message()} (see `{where} --help`)", file=sys.stderr)
+        code = 64 if fails_with == 1 else 125
+    except JockerError as error:
+        if debug:
+            raise
+        print(f"jocker: {error.message}", file=sys.stderr)
+        code = int(error.data.get("exit_code") or fails_with) if error.kind == "cannot_start" else fails_with
+    except BrokenPipeError:
+        # Nobody reads any more, which is their right; the interpreter must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except KeyboardInterrupt:
+        code = 130
+    except OSError as error:
+        if debug:
+            raise
+        print(f"jocker: {error.filename or 'error'}: {error.strerror or error}", file=sys.stderr)
+        code = fails_with
+    sys.exit(code if isinstance(code, int) else 0)

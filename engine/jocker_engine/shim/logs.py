@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import time
-from typing import Any
 
 from jocker_protocol import wire
 
@@ -20,8 +19,11 @@ from .launch import LogRequest, dump
 
 _BLOCK = 1 << 18
 """Bytes in a LOG frame, at most."""
-_ATTEMPTS = 100
-"""To open a log's files between two rotations."""
+_GAP = 3
+"""Numbers of rotated files missing in a row: there are no more."""
+
+Identity = tuple[int, int]
+"""Device and inode."""
 
 
 class Gone(Exception):
@@ -114,6 +116,8 @@ class _Reader:
                     return False
                 self._client.send(wire.LOG, block)
                 self._position = after
+            while len(self._files.files) > 1:
+                os.close(self._files.files.pop(0)[1])
         return True
 
     def _open_newer(self) -> bool:
@@ -125,15 +129,11 @@ class _Reader:
                 return False
         except FileNotFoundError:
             return False  # in the middle of a rotation, or removed
-        fds = _open_all(self._path)
-        identities = [_identity(os.fstat(fd)) for fd in fds]
-        old = identities.index(known) + 1 if known in identities else 0
-        for fd in fds[:old]:
-            os.close(fd)
-        for fd in fds[old:]:
+        fds = _open_newest(self._path, known)
+        for fd in fds:
             base = open_files[-1][0] + _size(open_files[-1][1]) if open_files else 0
             open_files.append((base, fd))
-        return old < len(fds)
+        return bool(fds)
 
     def _find(self, nanoseconds: int) -> int:
         """The position of the first line that is not before this time."""
@@ -183,37 +183,31 @@ class _Reader:
         return begin
 
 
-def _open_all(path: str) -> list[int]:
-    """The log with all that was rotated, oldest first, none twice and none missing."""
-    for _ in range(_ATTEMPTS):
-        paths = _names(path)
-        fds: list[int] = []
+def _open_newest(path: str, known: Identity | None) -> list[int]:
+    """The log and what was rotated, oldest first, back to the file that is known (without it).
+
+    Rotation moves files to higher numbers only, the highest first. Opened upwards, none is passed by unseen:
+    one that moves meanwhile is met twice, and at most one number at a time is missing.
+    """
+    found: dict[Identity, int] = {}
+    number = missing = 0
+    while missing < _GAP:
         try:
-            for each in paths:
-                fds.append(os.open(each, os.O_RDONLY | os.O_CLOEXEC))
-            if [_identity(os.stat(each)) for each in paths] == [_identity(os.fstat(fd)) for fd in fds]:
-                return fds
+            fd = os.open(f"{path}.{number}" if number else path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            pass
-        for fd in fds:  # rotated meanwhile
-            os.close(fd)
-        time.sleep(0.001)
-    return []
-
-
-def _names(path: str) -> list[str]:
-    """The log's files, oldest first."""
-    directory, name = os.path.split(path)
-    try:
-        entries = os.listdir(directory or ".")
-    except FileNotFoundError:
-        return []
-    numbers = [
-        int(entry[len(name) + 1 :])
-        for entry in entries
-        if entry.startswith(name + ".") and entry[len(name) + 1 :].isdigit()
-    ]
-    return [f"{path}.{number}" for number in sorted(numbers, reverse=True)] + [path] * (name in entries)
+            missing += 1
+        else:
+            missing = 0
+            identity = _identity(os.fstat(fd))
+            if identity == known:
+                os.close(fd)
+                break
+            if identity in found:
+                os.close(fd)
+            else:
+                found[identity] = fd
+        number += 1
+    return list(reversed(found.values()))
 
 
 def _connect(path: str) -> socket.socket | None:
@@ -252,5 +246,5 @@ def _size(fd: int) -> int:
     return os.fstat(fd).st_size
 
 
-def _identity(status: os.stat_result) -> tuple[Any, ...]:
+def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino

@@ -186,14 +186,16 @@ async def test_from_the_start_means_of_this_run() -> None:
 
 async def test_from_the_start_without_loss_while_it_prints() -> None:
     async with bench() as b:
-        link = await b.sh("i=1; while [ $i -le 40000 ]; do echo $i; i=$((i+1)); done")
+        link = await b.sh("i=1; while [ $i -le 40000 ]; do echo $i; i=$((i+1)); done; read x", stdin=True)
         clients = []
         for _ in range(5):
             clients.append(await b.attach(link, start=True))
             await trio.sleep(0.01)
+        typist = await b.attach(link, stdin=True)
+        typist.socket.close()
         wanted = b"".join(b"%d\n" % number for number in range(1, 40001))
         for client in clients:
-            assert await client.result() == {"exit_code": 0}
+            assert await client.result() == {"exit_code": 1}
             assert client.stdout == wanted
 
 

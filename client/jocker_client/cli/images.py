@@ -1,0 +1,260 @@
+"""Commands on images."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from jocker_protocol import wire
+
+from ..context import ContextError, pack, pack_dir
+from . import options, render
+
+
+@click.command()
+@click.option("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]")
+@click.option(
+    "-f", "--file", "dockerfile", default="", metavar="FILE", help="The Dockerfile (default PATH/Dockerfile)."
+)
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE")
+@click.option("--no-cache", is_flag=True, help="Make every step anew.")
+@click.option("--target", default="", metavar="STAGE", help="Build up to this stage.")
+@click.option("--network", default="", help="Of RUN steps: host or none.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the image's id only.")
+@click.option("--progress", type=click.Choice(["auto", "plain", "quiet", "rawjson"]), default="auto")
+@click.argument("path")
+@click.pass_context
+def build(ctx: click.Context, path: str, dockerfile: str, quiet: bool, progress: str, **given: Any) -> None:
+    """Build an image from a Dockerfile and the files in PATH."""
+    if path == "-":
+        text, chunks = sys.stdin.read(), iter(())
+        name = "Dockerfile"
+    else:
+        file = dockerfile or os.path.join(path, "Dockerfile")
+        try:
+            with open(file, encoding="utf-8", errors="surrogateescape") as source:
+                text = source.read()
+            chunks = pack(path, file)
+        except FileNotFoundError:
+            raise click.ClickException(f"{file}: there is no such Dockerfile; name it with -f") from None
+        except ContextError as error:
+            raise click.ClickException(str(error)) from None
+        name = os.path.basename(file)
+    build_args = {item.partition("=")[0]: item.partition("=")[2] for item in options.env(given["build_args"])}
+    engine = ctx.obj.engine
+    ticket = engine.call(
+        "image.build",
+        tags=list(given["tags"]),
+        dockerfile=name,
+        dockerfile_text=text,
+        build_args=build_args,
+        labels=options.pairs(given["labels"], "--label"),
+        no_cache=given["no_cache"],
+        target=given["target"],
+        network=given["network"],
+    )
+    show = _Progress("quiet" if quiet else progress)
+    with engine.stream(ticket["token"]) as stream:
+        _upload(stream, chunks)
+        for kind, payload in stream.frames():
+            if kind == wire.PROGRESS:
+                show.event(payload)
+            elif kind == wire.RESULT:
+                show.result(json.loads(payload))
+
+
+def _upload(stream: Any, chunks: Iterator[bytes]) -> None:
+    try:
+        for chunk in chunks:
+            for start in range(0, len(chunk), wire.MAX_FRAME):
+                stream.send(wire.STDIN, chunk[start : start + wire.MAX_FRAME])
+    except ContextError as error:
+        raise click.ClickException(str(error)) from None
+    stream.send(wire.EOF)
+
+
+class _Progress:
+    """Plain lines, as BuildKit's: a number per step, its output with it."""
+
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+        self._rest = ""
+
+    def event(self, payload: bytes) -> None:
+        """One PROGRESS frame."""
+        if self._mode == "rawjson":
+            print(payload.decode(), flush=True)
+            return
+        item = json.loads(payload)
+        event, step = item["event"], item["step"]
+        if event == "warning":
+            print(f"jocker: warning: {item['text']}", file=sys.stderr)
+        if self._mode == "quiet":
+            return
+        if event == "step":
+            self._say(f"#{step} [{step}/{item['steps']}] {item['text']}")
+        elif event == "cached":
+            self._say(f"#{step} CACHED")
+        elif event == "output":
+            *lines, self._rest = (self._rest + item["text"]).split("\n")
+            for line in lines:
+                self._say(f"#{step} {line}")
+        elif event == "done":
+            if self._rest:
+                self._say(f"#{step} {self._rest}")
+                self._rest = ""
+            self._say(f"#{step} DONE {item['seconds']:.1f}s\n")
+
+    def result(self, result: dict[str, Any]) -> None:
+        """The last one."""
+        if self._mode == "rawjson":
+            print(json.dumps(result), flush=True)
+        elif self._mode == "quiet":
+            print(result["image_id"])
+        else:
+            names = " ".join(result["tags"]) or "(no name)"
+            self._say(
+                f"{render.short(result['image_id'])} {names}: {result['cached']} of {result['steps']} steps cached"
+            )
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+_COLUMNS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
+    ("REPOSITORY", "Repository", lambda item: item["tag"].rpartition(":")[0] if item["tag"] else "<none>"),
+    ("TAG", "Tag", lambda item: item["tag"].rpartition(":")[2] if item["tag"] else "<none>"),
+    ("IMAGE ID", "ID", lambda item: item["id"]),
+    ("CREATED", "CreatedSince", lambda item: f"{render.age(item['created_at'])} ago"),
+    ("SIZE", "Size", lambda item: render.size(item["size"])),
+    ("", "CreatedAt", lambda item: item["created_at"]),
+    ("", "Containers", lambda item: str(item["containers"])),
+]
+
+
+@click.command()
+@click.option("-a", "--all", "everything", is_flag=True)
+@click.option("-q", "--quiet", is_flag=True, help="Ids only.")
+@click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE")
+@click.option("--no-trunc", is_flag=True, help="Whole ids.")
+@click.option("--format", "format_", default="", metavar="table|json|TEMPLATE")
+@click.argument("reference", default="")
+@click.pass_context
+def images(
+    ctx: click.Context,
+    everything: bool,
+    quiet: bool,
+    filters: tuple[str, ...],
+    no_trunc: bool,
+    format_: str,
+    reference: str,
+) -> None:
+    """List images."""
+    wanted = options.filters([*filters, *([f"reference={reference}"] if reference else [])])
+    found = ctx.obj.engine.call("image.list", all=everything, filters=wanted)["images"]
+    rows = [
+        {**item, "tag": tag, "id": item["id"] if no_trunc else render.short(item["id"])}
+        for item in found
+        for tag in (item["tags"] or [""])
+    ]
+    if quiet:
+        for identity in dict.fromkeys(row["id"] for row in rows):
+            print(identity)
+    else:
+        render.listing(rows, _COLUMNS, format_)
+
+
+@click.command()
+@click.option("-t", "--tag", required=True, metavar="NAME[:TAG]")
+@click.option(
+    "--from-tar", default=None, metavar="FILE", help="A tar of a root file system; - for standard input."
+)
+@click.option("--from-dir", default=None, metavar="DIR", help="A directory that is a root file system.")
+@click.option(
+    "--from-host", is_flag=True, help="PROGRAMS of the engine's host, with the libraries they need."
+)
+@click.argument("programs", nargs=-1)
+@click.pass_context
+def create(
+    ctx: click.Context,
+    tag: str,
+    from_tar: str | None,
+    from_dir: str | None,
+    from_host: bool,
+    programs: tuple[str, ...],
+) -> None:
+    """Make a base image: --from-tar FILE, --from-dir DIR, or --from-host PROGRAM..."""
+    if [from_tar is not None, from_dir is not None, from_host].count(True) != 1:
+        raise click.UsageError("give one of --from-tar FILE, --from-dir DIR, --from-host PROGRAM...")
+    if bool(programs) != from_host:
+        raise click.UsageError(
+            "--from-host takes the programs to put in, such as: --from-host sh ls cat"
+            if from_host
+            else "only --from-host takes programs"
+        )
+    chunks: Iterator[bytes] = iter(())
+    try:
+        if from_tar is not None:
+            chunks = _chunks(from_tar)
+        elif from_dir is not None:
+            chunks = pack_dir(from_dir)
+    except ContextError as error:
+        raise click.ClickException(str(error)) from None
+    engine = ctx.obj.engine
+    ticket = engine.call(
+        "image.create", tag=tag, source="host" if from_host else "tar", programs=list(programs)
+    )
+    with engine.stream(ticket["token"]) as stream:
+        _upload(stream, chunks)
+        click.echo(stream.result()["id"])
+
+
+def _chunks(path: str) -> Iterator[bytes]:
+    file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
+
+    def read() -> Iterator[bytes]:
+        with file:
+            while chunk := file.read(1 << 18):
+                yield chunk
+
+    return read()
+
+
+@click.command()
+@click.argument("image")
+@click.argument("tag")
+@click.pass_context
+def tag(ctx: click.Context, image: str, tag: str) -> None:
+    """Give an image one more name."""
+    ctx.obj.engine.call("image.tag", image=image, tag=tag)
+
+
+@click.command()
+@click.option("-f", "--force", is_flag=True)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.pass_context
+def rmi(ctx: click.Context, force: bool, images: tuple[str, ...]) -> None:
+    """Remove images."""
+
+    def act(engine: Any, name: str) -> str:
+        gone = engine.call("image.remove", image=name, force=force)
+        return "\n".join(
+            [*(f"Untagged: {tag}" for tag in gone["untagged"]), *(f"Deleted: {id}" for id in gone["deleted"])]
+        )
+
+    options.each(ctx, images, act)
+
+
+@click.command()
+@click.option("-f", "--format", "format_", default="", metavar="TEMPLATE")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.pass_context
+def inspect(ctx: click.Context, format_: str, images: tuple[str, ...]) -> None:
+    """All there is to know of images, as JSON."""
+    render.details([ctx.obj.engine.call("image.inspect", image=name) for name in images], format_)

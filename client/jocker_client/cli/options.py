@@ -1,0 +1,122 @@
+"""Parsing of option values that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from jocker_protocol.errors import JockerError
+
+from ..connection import Connection
+
+
+def env(values: Iterable[str], files: Iterable[str] = ()) -> list[str]:
+    """-e NAME=VALUE, -e NAME (the client's own value, if it has one), --env-file."""
+    given: list[str] = []
+    for path in files:
+        try:
+            with open(path, encoding="utf-8") as file:
+                lines = [line.rstrip("\n") for line in file]
+        except OSError as error:
+            raise click.UsageError(f"--env-file {path}: {error.strerror}") from None
+        given += [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    result = []
+    for item in [*given, *values]:
+        name, equals, _ = item.partition("=")
+        if not name:
+            raise click.UsageError(f"-e {item!r}: must be NAME=VALUE or NAME")
+        if equals:
+            result.append(item)
+        elif name in os.environ:
+            result.append(f"{name}={os.environ[name]}")
+    return result
+
+
+def pairs(values: Iterable[str], option: str) -> dict[str, str]:
+    """KEY=VALUE, or KEY for an empty value."""
+    result = {}
+    for item in values:
+        key, _, value = item.partition("=")
+        if not key:
+            raise click.UsageError(f"{option} {item!r}: must be KEY=VALUE")
+        result[key] = value
+    return result
+
+
+def filters(values: Iterable[str]) -> dict[str, list[str]]:
+    """--filter KEY=VALUE."""
+    result: dict[str, list[str]] = {}
+    for item in values:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise click.UsageError(f"--filter {item!r}: must be KEY=VALUE")
+        result.setdefault(key, []).append(value)
+    return result
+
+
+def volume(text: str) -> dict[str, Any]:
+    """-v [SOURCE:]TARGET[:ro]."""
+    parts = text.split(":")
+    mode = parts.pop() if len(parts) > 1 and parts[-1] in ("ro", "rw") else "rw"
+    if len(parts) > 2 or not all(parts):
+        raise click.UsageError(f"-v {text!r}: must be [NAME:]/TARGET[:ro] or /SOURCE:/TARGET[:ro]")
+    source = parts[0] if len(parts) == 2 else ""
+    if source.startswith((".", "~")):
+        source = os.path.abspath(os.path.expanduser(source))
+    return {
+        "type": "bind" if source.startswith("/") else "volume",
+        "source": source,
+        "target": parts[-1],
+        "read_only": mode == "ro",
+    }
+
+
+_MOUNT_KEYS = {
+    "src": "source",
+    "source": "source",
+    "dst": "target",
+    "destination": "target",
+    "target": "target",
+}
+
+
+def mount(text: str) -> dict[str, Any]:
+    """--mount type=...,source=...,target=...[,readonly]."""
+    result: dict[str, Any] = {"type": "volume", "read_only": False}
+    for item in text.split(","):
+        key, equals, value = item.partition("=")
+        if key in ("readonly", "ro"):
+            result["read_only"] = not equals or value in ("true", "1")
+        elif key == "type" and value in ("bind", "volume", "tmpfs"):
+            result["type"] = value
+        elif key in _MOUNT_KEYS and value:
+            result[_MOUNT_KEYS[key]] = value
+        else:
+            raise click.UsageError(
+                f"--mount: {item!r} is not understood; type=, source=, target=, readonly are"
+            )
+    if "target" not in result:
+        raise click.UsageError(f"--mount {text!r}: target= is missing")
+    if result["type"] == "bind" and result.get("source", "").startswith("."):
+        result["source"] = os.path.abspath(result["source"])
+    return result
+
+
+def each(ctx: click.Context, names: Iterable[str], act: Callable[[Connection, str], str | None]) -> None:
+    """Do it for each; print what it gives back, or the name; errors are a line each, and exit status 1 at the end."""
+    engine: Connection = ctx.obj.engine
+    failed = False
+    for name in names:
+        try:
+            said = act(engine, name)
+            click.echo(name if said is None else said)
+        except JockerError as error:
+            if error.kind == "unreachable":
+                raise
+            click.echo(f"jocker: {error.message}", err=True)
+            failed = True
+    if failed:
+        ctx.exit(1)

@@ -1,0 +1,129 @@
+"""What people read: tables, ages, sizes, and Docker's spelling of field names. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Row = dict[str, str]
+
+_SPELLING = {"oom": "OOM", "tty": "Tty", "id": "Id", "os": "Os", "ids": "IDs"}
+_MAPS = ("labels", "platform", "annotations")
+"""Fields whose keys are data."""
+
+
+def seconds_since(stamp: str) -> float:
+    """Age of an RFC 3339 time in UTC."""
+    import calendar
+
+    whole = calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"))
+    return max(0.0, time.time() - whole)
+
+
+def age(stamp: str) -> str:
+    """As Docker says it: "5 minutes"."""
+    seconds = int(seconds_since(stamp))
+    if seconds < 1:
+        return "Less than a second"
+    for limit, unit, name in (
+        (60, 1, "second"), (3600, 60, "minute"), (86400 * 2, 3600, "hour"), (86400 * 14, 86400, "day"),
+        (86400 * 60, 86400 * 7, "week"), (86400 * 730, 86400 * 30, "month"), (1 << 62, 86400 * 365, "year"),
+    ):  # fmt: skip
+        if seconds < limit:
+            count = seconds // unit
+            if name in ("minute", "hour") and count == 1:
+                return f"About {'a' if name == 'minute' else 'an'} {name}"
+            return f"{count} {name}{'' if count == 1 else 's'}"
+    raise AssertionError
+
+
+def size(count: float) -> str:
+    """Bytes with decimal units, three digits: "5.67MB"."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def short(identity: str) -> str:
+    """The 12 digits that people see."""
+    return identity.removeprefix("sha256:")[:12]
+
+
+def status(item: dict[str, Any]) -> str:
+    """The STATUS column."""
+    state = item["status"]
+    if state in ("running", "stopping"):
+        return f"Up {age(item['started_at'])}" + (" (Stopping)" if state == "stopping" else "")
+    if state == "exited":
+        return f"Exited ({item['exit_code']}) {age(item['finished_at'])} ago"
+    return str(state).capitalize()
+
+
+def listing(
+    items: Sequence[dict[str, Any]],
+    columns: Sequence[tuple[str, str, Callable[[dict[str, Any]], str]]],
+    format: str,
+) -> None:
+    """Print a list: a table of (heading, field, value), JSON lines, or a template per item."""
+    rows = [{field: value(item) for _, field, value in columns} for item in items]
+    if format == "json":
+        for row in rows:
+            print(json.dumps(row))
+    elif format and format != "table":
+        from .template import render
+
+        table = format.startswith("table ")
+        template = format.removeprefix("table ")
+        if table:
+            lines = [render(template, {field: heading for heading, field, _ in columns})]
+            lines += [render(template, row) for row in rows]
+            _columns([line.split("\t") for line in lines])
+        else:
+            for row in rows:
+                print(render(template, row))
+    else:
+        shown = [column for column in columns if column[0]]
+        _columns([[heading for heading, _, _ in shown], *([row[f] for _, f, _ in shown] for row in rows)])
+
+
+def _columns(lines: list[list[str]]) -> None:
+    widths = [max(len(cell) for cell in column) + 3 for column in zip(*lines, strict=False)]
+    for line in lines:
+        print("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip())
+
+
+def docker(value: Any, *, data: bool = False) -> Any:
+    """Names as Docker spells them: exit_code -> ExitCode, all the way down."""
+    if isinstance(value, list):
+        return [docker(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    spelled = {key if data else pascal(key): docker(item, data=key in _MAPS) for key, item in value.items()}
+    if not data and "Status" in spelled and "ExitCode" in spelled and "Pid" in spelled:
+        spelled = {
+            "Status": spelled["Status"],
+            "Running": spelled["Status"] in ("running", "stopping"),
+            **spelled,
+        }
+    return spelled
+
+
+def pascal(name: str) -> str:
+    """exit_code -> ExitCode."""
+    return "".join(_SPELLING.get(part, part.capitalize()) for part in name.split("_"))
+
+
+def details(values: list[dict[str, Any]], format: str) -> None:
+    """What `inspect` prints: a JSON array, or a template per value."""
+    spelled = [docker(value) for value in values]
+    if format and format != "json":
+        from .template import render
+
+        for value in spelled:
+            print(render(format, value))
+    else:
+        print(json.dumps(spelled, indent=4))

@@ -1,0 +1,138 @@
+"""Commands on the engine, and those that know all kinds of things."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from jocker_protocol.errors import NotFound
+
+from . import render
+
+
+@click.command()
+@click.option("-f", "--format", "format_", default="", metavar="json|TEMPLATE")
+@click.pass_context
+def version(ctx: click.Context, format_: str) -> None:
+    """Versions of client and engine."""
+    from importlib.metadata import version as installed
+
+    client = {"version": installed("jocker"), "python": sys.version.split()[0]}
+    engine = ctx.obj.engine.call("engine.version")
+    both = {"client": client, "engine": engine}
+    if format_ == "json":
+        print(json.dumps(render.docker(both)))
+    elif format_:
+        render.details([both], format_)
+    else:
+        for name, facts in both.items():
+            print(f"{name.capitalize()}:")
+            for key, value in facts.items():
+                print(f"  {key + ':':<14} {value}")
+
+
+@click.command()
+@click.option("-f", "--format", "format_", default="", metavar="json|TEMPLATE")
+@click.pass_context
+def info(ctx: click.Context, format_: str) -> None:
+    """What the engine runs on and how much it holds."""
+    facts = ctx.obj.engine.call("engine.info")
+    if format_ == "json":
+        print(json.dumps(render.docker(facts)))
+    elif format_:
+        render.details([facts], format_)
+    else:
+        drivers = ", ".join(f"{part} {name}" for part, name in facts["platform"].items())
+        rows = {
+            "Engine": f"{facts['version']}, pid {facts['pid']}, up {facts['uptime']:.0f} s",
+            "Root": facts["root"],
+            "Drivers": drivers,
+            "Containers": f"{facts['containers']} ({facts['running']} running)",
+            "Images": facts["images"],
+            "Volumes": facts["volumes"],
+            "Host": f"{facts['hostname']}, {facts['os']} {facts['kernel']} {facts['arch']}",
+            "Machine": f"{facts['cpus']} CPUs, {render.size(facts['memory'])} memory",
+        }
+        for key, value in rows.items():
+            print(f"{key + ':':<12} {value}")
+        for found in facts["probed"]:
+            if not found["usable"]:
+                print(f"Not usable:  {found['part']} {found['driver']}: {found['why']}; {found['mend']}")
+        for warning in facts["warnings"]:
+            print(f"Warning:     {warning}")
+
+
+@click.command()
+@click.pass_context
+def tree(ctx: click.Context) -> None:
+    """The live supervision tree: state, restarts, waiting and handled messages."""
+    rows: list[tuple[str, str, str, str, str, str]] = []
+
+    def walk(node: dict[str, Any], lead: str, branch: str) -> None:
+        rows.append(
+            (
+                lead + branch + node["name"],
+                node["state"],
+                str(node["restarts"]),
+                str(node["mailbox"]) if node["kind"] == "actor" else "-",
+                str(node["handled"]) if node["kind"] == "actor" else "-",
+                node["detail"],
+            )
+        )
+        lead += {"": "", "├── ": "│   ", "└── ": "    "}[branch]
+        for child in node["children"]:
+            walk(child, lead, "└── " if child is node["children"][-1] else "├── ")
+
+    walk(ctx.obj.engine.call("system.tree"), "", "")
+    table = [("NAME", "STATE", "RESTARTS", "MAILBOX", "HANDLED", "DETAIL"), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(5)]
+    for row in table:
+        print(
+            "  ".join(
+                [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]
+            ).rstrip()
+        )
+
+
+_KINDS = (("container", "container.inspect"), ("image", "image.inspect"), ("volume", "volume.inspect"))
+
+
+@click.command()
+@click.option("-f", "--format", "format_", default="", metavar="TEMPLATE")
+@click.option("--type", "kind", type=click.Choice([kind for kind, _ in _KINDS]), default=None)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.pass_context
+def inspect(ctx: click.Context, format_: str, kind: str | None, names: tuple[str, ...]) -> None:
+    """All there is to know of containers, images or volumes, as JSON."""
+    values = []
+    for name in names:
+        for each, method in _KINDS:
+            if kind not in (None, each):
+                continue
+            try:
+                values.append(ctx.obj.engine.call(method, **{each: name}))
+                break
+            except NotFound:
+                if kind == each:
+                    raise
+        else:
+            raise NotFound(f"no such container, image or volume: {name}")
+    render.details(values, format_)
+
+
+@click.command()
+@click.argument("method")
+@click.argument("params", default="{}", metavar="[JSON]")
+@click.pass_context
+def rpc(ctx: click.Context, method: str, params: str) -> None:
+    """Call a method of the engine; JSON is its parameters, - reads them from standard input."""
+    try:
+        given = json.loads(sys.stdin.read() if params == "-" else params)
+    except ValueError as error:
+        raise click.UsageError(f"the parameters are not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise click.UsageError("the parameters must be a JSON object")
+    print(json.dumps(ctx.obj.engine.call(method, **given), indent=2))
