@@ -141,9 +141,7 @@ class Stream:
 
     def result(self) -> dict[str, Any]:
         """The result, whatever comes before it."""
-        last = b"{}"
-        for _, last in self.frames():
-            pass
+        *_, (_, last) = self.frames()
         value: dict[str, Any] = json.loads(last)
         return value
 

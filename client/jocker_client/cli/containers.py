@@ -14,7 +14,7 @@ from . import options, render
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ANYTHING = {
+_COMMAND_FOLLOWS = {
     "ignore_unknown_options": True,
     "allow_interspersed_args": False,
     "help_option_names": ["--help"],
@@ -84,20 +84,20 @@ def _create(engine: Any, given: dict[str, Any]) -> str:
     return identity
 
 
-@click.command(context_settings=_ANYTHING)
+@click.command(context_settings=_COMMAND_FOLLOWS)
 @_creation
 @click.pass_context
-def create(ctx: click.Context, **given: Any) -> None:
+def create(ctx: click.Context, /, **given: Any) -> None:
     """Make a container, not started."""
     click.echo(_create(ctx.obj.engine, given))
 
 
-@click.command(context_settings=_ANYTHING)
+@click.command(context_settings=_COMMAND_FOLLOWS)
 @click.option("-d", "--detach", is_flag=True, help="Print its id and leave it running.")
 @click.option("--cidfile", default=None, metavar="FILE", help="Write its id to this file.")
 @_creation
 @click.pass_context
-def run(ctx: click.Context, detach: bool, cidfile: str | None, **given: Any) -> None:
+def run(ctx: click.Context, /, detach: bool, cidfile: str | None, **given: Any) -> None:
     """Make a container from IMAGE and start it."""
     from . import terminal
 
@@ -151,9 +151,7 @@ def start(ctx: click.Context, attached: bool, interactive: bool, containers: tup
             raise click.UsageError("-a and -i take one container")
         detail = ctx.obj.engine.call("container.inspect", container=containers[0])
         _foreground(ctx, containers[0], stdin=interactive, tty=detail["tty"])
-    options.each(
-        ctx, containers, lambda engine, name: engine.call("container.start", container=name) and None
-    )
+    options.each(ctx, containers, lambda engine, name: engine.call("container.start", container=name))
 
 
 @click.command()
@@ -176,7 +174,7 @@ def attach(ctx: click.Context, no_stdin: bool, container: str) -> None:
         _finish(ctx, terminal, stream, stdin, detail["tty"])
 
 
-@click.command("exec", context_settings=_ANYTHING)
+@click.command("exec", context_settings=_COMMAND_FOLLOWS)
 @click.option("-i", "--interactive", is_flag=True, help="Keep standard input open.")
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
 @click.option("-d", "--detach", is_flag=True, help="Leave it running.")
@@ -186,7 +184,7 @@ def attach(ctx: click.Context, no_stdin: bool, container: str) -> None:
 @click.argument("container")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
-def exec_(ctx: click.Context, **given: Any) -> None:
+def exec_(ctx: click.Context, /, **given: Any) -> None:
     """Run one more program in a running container."""
     from . import terminal
 
@@ -273,9 +271,7 @@ def ps(
 def stop(ctx: click.Context, timeout: int | None, containers: tuple[str, ...]) -> None:
     """Stop containers: their stop signal, and KILL when the time is up."""
     wait = {} if timeout is None else {"timeout": timeout}
-    options.each(
-        ctx, containers, lambda engine, name: engine.call("container.stop", container=name, **wait) and None
-    )
+    options.each(ctx, containers, lambda engine, name: engine.call("container.stop", container=name, **wait))
 
 
 @click.command()
@@ -288,7 +284,7 @@ def restart(ctx: click.Context, timeout: int | None, containers: tuple[str, ...]
     options.each(
         ctx,
         containers,
-        lambda engine, name: engine.call("container.restart", container=name, **wait) and None,
+        lambda engine, name: engine.call("container.restart", container=name, **wait),
     )
 
 
@@ -301,7 +297,7 @@ def kill(ctx: click.Context, signal: str, containers: tuple[str, ...]) -> None:
     options.each(
         ctx,
         containers,
-        lambda engine, name: engine.call("container.kill", container=name, signal=signal) and None,
+        lambda engine, name: engine.call("container.kill", container=name, signal=signal),
     )
 
 
@@ -326,7 +322,7 @@ def rm(ctx: click.Context, force: bool, volumes: bool, containers: tuple[str, ..
     options.each(
         ctx,
         containers,
-        lambda engine, name: engine.call("container.remove", container=name, **params) and None,
+        lambda engine, name: engine.call("container.remove", container=name, **params),
     )
 
 

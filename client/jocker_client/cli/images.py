@@ -30,10 +30,13 @@ from . import options, render
 @click.option("--progress", type=click.Choice(["auto", "plain", "quiet", "rawjson"]), default="auto")
 @click.argument("path")
 @click.pass_context
-def build(ctx: click.Context, path: str, dockerfile: str, quiet: bool, progress: str, **given: Any) -> None:
+def build(
+    ctx: click.Context, /, path: str, dockerfile: str, quiet: bool, progress: str, **given: Any
+) -> None:
     """Build an image from a Dockerfile and the files in PATH."""
+    chunks: Iterator[bytes] = iter(())
     if path == "-":
-        text, chunks = sys.stdin.read(), iter(())
+        text = sys.stdin.read()
         name = "Dockerfile"
     else:
         file = dockerfile or os.path.join(path, "Dockerfile")

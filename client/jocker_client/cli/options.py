@@ -105,14 +105,14 @@ def mount(text: str) -> dict[str, Any]:
     return result
 
 
-def each(ctx: click.Context, names: Iterable[str], act: Callable[[Connection, str], str | None]) -> None:
-    """Do it for each; print what it gives back, or the name; errors are a line each, and exit status 1 at the end."""
+def each(ctx: click.Context, names: Iterable[str], act: Callable[[Connection, str], Any]) -> None:
+    """Do it for each; print the text it gives back, or the name; errors are a line each, and exit status 1 at the end."""
     engine: Connection = ctx.obj.engine
     failed = False
     for name in names:
         try:
             said = act(engine, name)
-            click.echo(name if said is None else said)
+            click.echo(said if isinstance(said, str) else name)
         except JockerError as error:
             if error.kind == "unreachable":
                 raise

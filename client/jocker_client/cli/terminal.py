@@ -53,7 +53,7 @@ def attach(stream: Stream, *, stdin: bool, tty: bool, forward: bool = True) -> d
     pump = _Pump(stream, stdin, tty)
     raw = tty and stdin and sys.stdin.isatty()
     saved = termios.tcgetattr(sys.stdin) if raw else None
-    handlers: dict[int, Any] = {}
+    handlers: dict[signal.Signals, Any] = {}
     wake, waker = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(waker, False)
@@ -61,8 +61,8 @@ def attach(stream: Stream, *, stdin: bool, tty: bool, forward: bool = True) -> d
     try:
         names = [f"SIG{name}" for name in _FORWARDED] if forward else []
         for name in {*names, "SIGWINCH", "SIGTERM", "SIGHUP"}:
-            signum = signal.Signals[name]
-            handlers[signum] = signal.signal(signum, lambda number, frame: None)
+            number = signal.Signals[name]
+            handlers[number] = signal.signal(number, lambda number, frame: None)
         if raw:
             tty_module.setraw(sys.stdin, termios.TCSADRAIN)
         return pump.run(wake, {int(signal.Signals[name]) for name in names} if not raw else set())
@@ -70,8 +70,8 @@ def attach(stream: Stream, *, stdin: bool, tty: bool, forward: bool = True) -> d
         if saved is not None:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
         signal.set_wakeup_fd(old_wakeup)
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         os.close(wake)
         os.close(waker)
 

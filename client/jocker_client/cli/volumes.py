@@ -58,6 +58,4 @@ def inspect(ctx: click.Context, format_: str, volumes: tuple[str, ...]) -> None:
 @click.pass_context
 def rm(ctx: click.Context, force: bool, volumes: tuple[str, ...]) -> None:
     """Remove volumes that no container uses."""
-    options.each(
-        ctx, volumes, lambda engine, name: engine.call("volume.remove", volume=name, force=force) and None
-    )
+    options.each(ctx, volumes, lambda engine, name: engine.call("volume.remove", volume=name, force=force))

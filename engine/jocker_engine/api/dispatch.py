@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,6 +30,8 @@ from ..otp import ActorDown, CallTimeout, MailboxFull
 from . import openrpc
 from .envelope import Request, opens_stream
 from .peer import Peer
+
+P = TypeVar("P", bound=Params)
 
 Handler = Callable[[Any, Peer], Awaitable[Result]]
 """Takes the method's parameters (its `Method.params`) and who asks; gives its `Method.result`."""
@@ -77,7 +79,7 @@ class Dispatcher:
             raise as_answer(error, method.name) from error
 
 
-def decode_params(method: Method, decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> Params:
+def decode_params(method: Method, decoder: msgspec.json.Decoder[P], raw: msgspec.Raw) -> P:
     """Raises InvalidParams with the path of the field ("$.mounts[0].target")."""
     if bytes(memoryview(raw)[:1]) == b"[":
         names = ", ".join(method.params.__struct_fields__) or "none"
@@ -85,10 +87,9 @@ def decode_params(method: Method, decoder: msgspec.json.Decoder[Any], raw: msgsp
             f"{method.name}: params go by name, as an object, not as an array (names: {names})"
         )
     try:
-        params: Params = decoder.decode(raw)
+        return decoder.decode(raw)
     except (ValueError, RecursionError) as error:
         raise InvalidParams(f"{method.name}: {error}") from None
-    return params
 
 
 def as_answer(error: BaseException, work: str) -> JockerError:

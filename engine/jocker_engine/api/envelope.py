@@ -54,7 +54,7 @@ class Batch:
         return b"[" + b",".join(self._answers) + b"]" if len(self._answers) == self.expected else b""
 
 
-class Request(JsonRpcRequest):  # type: ignore[misc]
+class Request(JsonRpcRequest):
     """One request. With an `error` it was malformed and that is its answer."""
 
     def __init__(
@@ -96,8 +96,8 @@ def parse(line: bytes) -> list[Request]:
     if members is None:
         return [_parse_one(line)]
     if not 0 < len(members) <= MAX_BATCH:
-        error = InvalidRequest(f"a batch has 1 to {MAX_BATCH} requests, not {len(members)}")
-        return [Request(None, error=error)]
+        wrong = InvalidRequest(f"a batch has 1 to {MAX_BATCH} requests, not {len(members)}")
+        return [Request(None, error=wrong)]
     batch = Batch()
     requests = [_parse_one(member) for member in members]
     for request in requests:
@@ -131,7 +131,7 @@ def _fault(text: bytes | msgspec.Raw, why: Exception) -> Request:
     return Request(id, error=InvalidRequest(f"not a JSON-RPC 2.0 request: {why}"))
 
 
-class StrictPeer(JsonRpcPeer):  # type: ignore[misc]
+class StrictPeer(JsonRpcPeer):
     """What JsonRpcConnection parses and encodes with, in place of its own.
 
     `stop_reading` is called when a line turns the connection into a stream: the bytes behind it are
@@ -149,11 +149,11 @@ class StrictPeer(JsonRpcPeer):  # type: ignore[misc]
             self._stop_reading()
         return requests
 
-    def respond_with_result(self, request: Request, result: Any) -> bytes:
+    def respond_with_result(self, request: Request, result: Any) -> bytes:  # type: ignore[override]
         """The answer; `result` is JSON text. Empty while a batch waits for more answers."""
         return _collect(request, b'{"jsonrpc":"2.0","id":' + _id(request) + b',"result":' + result + b"}")
 
-    def respond_with_error(self, request: Request | None, error: JsonRpcError) -> bytes:
+    def respond_with_error(self, request: Request | None, error: JsonRpcError) -> bytes:  # type: ignore[override]
         """The error answer; ASCII, since what a command printed need not be UTF-8."""
         text = json.dumps(error.to_json_dict(), separators=(",", ":"), default=str).encode()
         return _collect(request, b'{"jsonrpc":"2.0","id":' + _id(request) + b',"error":' + text + b"}")

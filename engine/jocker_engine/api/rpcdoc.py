@@ -110,7 +110,7 @@ def _docs(struct: type[msgspec.Struct]) -> dict[str, str]:
     for node, below in zip(source.body, source.body[1:], strict=False):
         if isinstance(node, ast.AnnAssign) and isinstance(below, ast.Expr):
             assert isinstance(node.target, ast.Name) and isinstance(below.value, ast.Constant)
-            docs[node.target.id] = inspect.cleandoc(below.value.value)
+            docs[node.target.id] = inspect.cleandoc(str(below.value.value))
     return docs
 
 
@@ -143,10 +143,10 @@ def _structs() -> list[type[msgspec.Struct]]:
     found: dict[str, type[msgspec.Struct]] = {}
 
     def visit(annotation: Any) -> None:
-        if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-            if annotation.__name__ not in found:
-                found[annotation.__name__] = annotation
-                look_into(annotation)
+        is_struct = isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
+        if is_struct and annotation.__name__ not in found:
+            found[annotation.__name__] = annotation
+            look_into(annotation)
         for part in get_args(annotation):
             if not isinstance(part, str):
                 visit(part)

@@ -37,7 +37,7 @@ _WAITING = 64
 logging.getLogger("trio_jsonrpc").setLevel(logging.WARNING)
 
 
-class LineTransport(BaseTransport):  # type: ignore[misc]
+class LineTransport(BaseTransport):
     """One JSON document per line. Closes nothing: the stream is the caller's."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -141,11 +141,11 @@ class LineTransport(BaseTransport):  # type: ignore[misc]
                 return
 
 
-class Connection(JsonRpcConnection):  # type: ignore[misc]
+class Connection(JsonRpcConnection):
     """The answering side of a JSON-RPC connection."""
 
     def __init__(self, transport: LineTransport) -> None:
-        super().__init__(transport, JsonRpcConnectionType.SERVER)
+        super().__init__(transport, JsonRpcConnectionType.SERVER)  # type: ignore[no-untyped-call]
         self._sansio_peer = StrictPeer(transport.stop_reading)
 
     async def read(self) -> None:
@@ -161,9 +161,9 @@ class Connection(JsonRpcConnection):  # type: ignore[misc]
     async def respond_with_result(self, request: Request, result: bytes) -> None:
         """Answer with a result, which is JSON text; no answer to a notification."""
         if not request.is_notification:
-            await super().respond_with_result(request, result)
+            await super().respond_with_result(request, result)  # type: ignore[no-untyped-call]
 
     async def respond_with_error(self, request: Request, error: JockerError) -> None:
         """Answer with an error; no answer to a notification."""
         if not request.is_notification:
-            await super().respond_with_error(request, rpc_error(error))
+            await super().respond_with_error(request, rpc_error(error))  # type: ignore[no-untyped-call]

@@ -166,7 +166,7 @@ async def test_each_error_reaches_the_caller(caplog: pytest.LogCaptureFixture) -
             raise NotFound("no container c", candidates=["a"])
 
     async def refused(params: t.ImageRef, peer: Peer) -> t.ImageDetail:
-        raise PlatformError(["mount", "x"], 32, "denied\n")
+        raise PlatformError("mount failed: denied", argv=["mount", "x"], exit_code=32, stderr="denied\n")
 
     async def bug(params: t.VolumeRef, peer: Peer) -> t.Volume:
         raise ZeroDivisionError("oops")

@@ -58,6 +58,9 @@ def copy_in(
         return {"files": copier.files}
     except CopyError as error:
         raise CopyError(f"{word} failed: {error}") from None
+    except NotADirectoryError as error:
+        inside = os.path.relpath(str(error.filename), os.path.realpath(rootfs))
+        raise CopyError(f"{word} failed: '/{inside}' is not a directory") from None
     except _DAMAGED as error:
         raise CopyError(f"{word} failed: damaged archive: {error}") from None
 
@@ -218,10 +221,7 @@ class _CopyIn:
 
     def _make_directory(self, inside: str) -> str:
         """The real path of a directory, made with mode 755 where it is missing."""
-        try:
-            path = resolve(self._rootfs, inside)
-        except NotADirectoryError as error:
-            raise CopyError(f"{self._inside(str(error.filename))!r} is not a directory") from None
+        path = resolve(self._rootfs, inside)
         missing = []
         while not os.path.lexists(path):
             missing.append(os.path.basename(path))
