@@ -1,21 +1,31 @@
-# Works with GNU make and BSD make. All targets set up .venv by themselves.
+# Works with GNU make and BSD make. Every target sets up .venv by itself.
 PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: test lint clean
+.PHONY: demo test lint bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
+demo: $(VENV)/.installed
+	sh etc/host-packages.sh
+	PATH="$$PWD/$(BIN):$$PATH" sh examples/demo.sh
+
 test: $(VENV)/.installed
+	sh etc/host-packages.sh
 	$(BIN)/pytest
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check protocol client engine/jocker_engine/db engine/jocker_engine/containers engine/jocker_engine/platform engine/jocker_engine/shim
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	sh etc/host-packages.sh
+	$(BIN)/python tests/bench/run.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,12 @@
+#!/bin/sh
+# What the tests and the demo want from the host: installed where that can be done, named where it cannot.
+missing=""
+command -v runc >/dev/null || command -v crun >/dev/null || missing="$missing runc"
+command -v busybox >/dev/null || missing="$missing busybox-static"
+[ -z "$missing" ] && exit 0
+if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    # shellcheck disable=SC2086
+    { apt-get install -y -qq $missing || { apt-get update -qq && apt-get install -y -qq $missing; }; } >/dev/null 2>&1 &&
+        exit 0
+fi
+echo "not installed:$missing; without it Jocker falls back to the portable platform, and some tests are skipped" >&2
