@@ -139,7 +139,7 @@ class Runtime(Protocol):
         """Send a signal to the main process; no error if it is gone."""
 
     async def kill_all(self, container: str, pid: int) -> None:
-        """KILL every process of the container; returns at once, they may need a moment to go."""
+        """KILL every process of the container; returns at once, they may need a moment to go. pid 0: not known."""
 
     async def destroy(self, isolation: Isolation) -> None:
         """Remove what prepare and the runtime left: states, cgroups, mounts, files. All processes are gone or killed."""

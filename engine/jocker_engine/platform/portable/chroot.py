@@ -260,6 +260,8 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _kill(pid: int, signum: int) -> None:
+    if pid <= 0:
+        return  # not known; to kill(2) 0 is this process's own group
     try:
         os.kill(pid, signum)
     except ProcessLookupError:
