@@ -1,16 +1,53 @@
-"""What all tests share."""
+"""For all tests: what must be there on a machine that has it, and a real engine per platform."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from collections.abc import Iterator
 
 import pytest
 
+sys.path.insert(0, os.path.dirname(__file__))
+
+from engines import Engine
+
 
 def need(condition: object, reason: str) -> None:
-    """Skip the test where the machine cannot run it; fail where JOCKER_TEST_REQUIRE says that it must."""
-    if condition:
-        return
-    if os.environ.get("JOCKER_TEST_REQUIRE"):
-        pytest.fail(f"JOCKER_TEST_REQUIRE is set, but: {reason}")
-    pytest.skip(reason)
+    """Skip without the condition; where JOCKER_TEST_REQUIRE is set a missing capability is a failure."""
+    if not condition:
+        if os.environ.get("JOCKER_TEST_REQUIRE"):
+            pytest.fail(f"this machine should have it: {reason}")
+        pytest.skip(reason)
+
+
+def why_not(platform: str) -> str:
+    """Why the platform cannot be used here, as far as that is cheap to tell."""
+    if platform == "linux" and os.geteuid() != 0:
+        return "the linux platform needs root"
+    if platform == "linux" and not (shutil.which("runc") or shutil.which("crun")):
+        return "neither runc nor crun is installed"
+    return ""
+
+
+@pytest.fixture(scope="session", params=["linux", "portable"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine with the image `base`, for tests that leave it as it was."""
+    reason = why_not(request.param)
+    need(not reason, reason)
+    engine = Engine(request.param).start()
+    engine.base()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(params=["linux", "portable"])
+def own(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine with the image `base` that the test may do anything to."""
+    reason = why_not(request.param)
+    need(not reason, reason)
+    engine = Engine(request.param).start()
+    engine.base()
+    yield engine
+    engine.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from .otp import Actor, Ref, handles
-from .platform.shims import ShimLink, ShimRefused, Zygote
+from .platform.shims import ShimLink, ShimLost, ShimRefused, Zygote
 from .shim.launch import LogRequest
 
 
@@ -32,10 +32,11 @@ class ZygoteDied(Exception):
 class ZygoteActor(Actor):
     """See the module."""
 
-    answers = (ShimRefused, OSError)
+    answers = (ShimRefused, ShimLost, OSError)
 
     def __init__(self, run_dir: str) -> None:
         self._run_dir = run_dir
+        self._ending = False
 
     async def init(self) -> None:
         self._zygote = await Zygote.start(self._run_dir)
@@ -50,6 +51,7 @@ class ZygoteActor(Actor):
         self.answer_later(self._zygote.serve_log, message.fd, message.request)
 
     async def terminate(self, reason: BaseException | None) -> None:
+        self._ending = True
         if hasattr(self, "_zygote"):
             await self._zygote.aclose()
 
@@ -58,6 +60,8 @@ class ZygoteActor(Actor):
 
     async def _watch(self) -> None:
         await self._zygote.closed()
+        if self._ending:
+            return
         raise ZygoteDied(f"the zygote, pid {self._zygote.pid}, is gone")
 
 

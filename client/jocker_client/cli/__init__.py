@@ -122,13 +122,24 @@ root = Table(
 )
 
 
+def _command(args: list[str]) -> str:
+    """The command's own name, also behind `container`."""
+    words = iter(args)
+    for word in words:
+        if word in ("-H", "--host"):
+            next(words, None)
+        elif word != "container" and not word.startswith("-"):
+            return word
+    return ""
+
+
 def main() -> None:
     """The entry point: every way to end has its exit status, and no traceback without -D."""
     args = sys.argv[1:]
     debug = bool({"-D", "--debug"} & set(args[:4]))
     from jocker_protocol.errors import JockerError
 
-    fails_with = 125 if _DOCKER_125 & set(args[:4]) else 1
+    fails_with = 125 if _command(args) in _DOCKER_125 else 1
     try:
         code = root.main(args=args, prog_name="jocker", standalone_mode=False)
         sys.stdout.flush()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from jocker_protocol.errors import JockerError
+from jocker_protocol.errors import JockerError, NotFound
 
 from . import options, render
 
@@ -114,7 +114,20 @@ def run(ctx: click.Context, /, detach: bool, cidfile: str | None, **given: Any) 
         engine.call("container.start", container=container)
         click.echo(container)
         return
-    _foreground(ctx, container, stdin=given["interactive"], tty=given["tty"])
+    try:
+        _foreground(ctx, container, stdin=given["interactive"], tty=given["tty"])
+    finally:
+        if given["auto_remove"]:
+            _await_removal(engine, container)
+
+
+def _await_removal(engine: Any, container: str) -> None:
+    """What --rm promises is true when the command has ended; one that was left by its user runs on."""
+    try:
+        if engine.call("container.inspect", container=container)["state"]["status"] != "running":
+            engine.call("container.wait", container=container, condition="removed")
+    except NotFound:
+        pass
 
 
 def _foreground(ctx: click.Context, container: str, *, stdin: bool, tty: bool) -> None:

@@ -107,7 +107,7 @@ class Gone(msgspec.Struct, frozen=True):
     error: Any = None
 
 
-_CANNOT_START = (JockerError, OSError, NoSuchUser, ShimRefused, ActorDown)
+_CANNOT_START = (JockerError, OSError, NoSuchUser, ShimRefused, ShimLost, ActorDown)
 """What stands in a start's way without being a bug."""
 
 
@@ -143,8 +143,6 @@ class Container(Actor):
             await self._begin_removal(anonymous=record.auto_remove)
 
     async def terminate(self, reason: BaseException | None) -> None:
-        if self._link is not None:
-            await self._link.aclose()
         for fd, _, _ in self._parked:
             os.close(fd)
 
@@ -189,8 +187,13 @@ class Container(Actor):
         try:
             try:
                 launch = await self._launch(size)
-                self._link = await self._house.shims.new(self._id[:12])
-                pid = await self._link.start(launch, parked)
+                link = await self._house.shims.new(self._id[:12])
+                try:
+                    pid = await link.start(launch, parked)
+                except BaseException:
+                    with trio.CancelScope(shield=True):
+                        await link.aclose()
+                    raise
             except StartFailed as error:
                 await self._take_down()
                 self.ref.cast(NotStarted(error.exit_code, error.error))
@@ -203,8 +206,9 @@ class Container(Actor):
         finally:
             for fd, _, _ in parked:
                 os.close(fd)
+        self._link = link
         self.ref.cast(Started(pid))
-        await self._watch(self._link)
+        await self._watch(link)
 
     async def _launch(self, size: t.ConsoleSize | None) -> Launch:
         house, record = self._house, self._record
@@ -236,6 +240,10 @@ class Container(Actor):
             exit_code, error = await link.wait(), ""
         except ShimLost:
             exit_code, error = self._from_status_file()
+        finally:
+            self._link = None
+            with trio.CancelScope(shield=True):
+                await link.aclose()
         await self._take_down()
         self.ref.cast(Exited(exit_code, error, now()))
 
@@ -248,9 +256,6 @@ class Container(Actor):
         return KILLED, "shim lost"
 
     async def _take_down(self) -> None:
-        if self._link is not None:
-            await self._link.aclose()
-            self._link = None
         house = self._house
         await house.drivers.runtime.kill_all(self._id, self._record.state.pid)
         rootfs = await house.drivers.storage.mount(self._id)
@@ -458,7 +463,7 @@ class Container(Actor):
             if self._link is None:
                 raise lifecycle.refusal(self._record.name, self._status, "attach")
             await self._link.attach(message.fd, message.framing, stdin, message.logs)
-        except ShimRefused as error:
+        except (ShimRefused, ShimLost) as error:
             raise InvalidState(f"cannot attach to container {self._record.name}: {error}") from None
         finally:
             os.close(message.fd)

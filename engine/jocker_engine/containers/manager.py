@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import socket
 import sqlite3
 from typing import Any
 
@@ -42,12 +41,8 @@ class ContainersManager(Actor):
         self._house = house
 
     async def init(self) -> None:
-        """One actor per record; runs of a runtime that nobody has a record of are ended."""
-        house = self._house
-        records = await house.store.containers()
-        known = {record.id for record in records}
-        for stray in sorted(await house.drivers.runtime.inventory() - known):
-            await _end_stray(house, stray)
+        """One actor per record."""
+        records = await self._house.store.containers()
         async with trio.open_nursery() as nursery:
             for record in records:
                 if record.state.status != "dead":
@@ -309,14 +304,3 @@ def _summary(record: ContainerRecord) -> t.ContainerSummary:
         network=record.network,
         mounts=[mount.source or mount.target for mount in record.mounts],
     )
-
-
-async def _end_stray(house: House, container: str) -> None:
-    from ..platform.interfaces import Isolation
-
-    directory = house.layout.container(container)
-    isolation = Isolation(
-        id=container, directory=directory, rootfs="", hostname=socket.gethostname(), network="host"
-    )
-    await house.drivers.runtime.kill_all(container, 0)
-    await house.drivers.runtime.destroy(isolation)

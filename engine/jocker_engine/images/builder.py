@@ -164,7 +164,7 @@ class Builder(Actor):
         history: list[t.HistoryEntry],
     ) -> LayerRecord:
         """From the cache, or made."""
-        source, digests = await self._inputs(dockerfile, step)
+        digests = await self._digests(dockerfile, step)
         key = layers.cache_key(parent, step.canonical, *digests)
         if not self._request.no_cache:
             found = await self._house.store.cached_layer(key)
@@ -179,7 +179,7 @@ class Builder(Actor):
                 if isinstance(step, RunStep):
                     await self._run(tree, rootfs, step)
                 elif isinstance(step, CopyStep):
-                    await self._copy(rootfs, step, state, source)
+                    await self._copy(dockerfile, rootfs, step)
                 elif isinstance(step, WorkdirStep):
                     await self._workdir(rootfs, step, state)
             except (JockerError, OSError, NoSuchUser) as error:
@@ -196,8 +196,6 @@ class Builder(Actor):
         finally:
             with trio.CancelScope(shield=True):
                 await self._house.drivers.storage.destroy_tree(tree)
-                if source and source != self._context:
-                    await self._house.drivers.storage.destroy_tree(os.path.basename(os.path.dirname(source)))
 
     def _failed(
         self,
@@ -225,56 +223,66 @@ class Builder(Actor):
 
     # --- COPY, ADD, WORKDIR ---
 
-    async def _inputs(self, dockerfile: Dockerfile, step: Step) -> tuple[str, list[str]]:
-        """For a copy: the directory it copies from, and what the cache knows the sources by."""
-        if not isinstance(step, CopyStep):
-            return "", []
-        if step.heredocs:
-            return "", []
-        if step.source_stage is None and not step.source_image:
-            try:
-                found = await work(
-                    self._house.commands, "digest", context_dir=self._context, sources=list(step.sources)
-                )
-            except JockerError as error:
-                raise dockerfile.error(step.line, f"{error.message}") from None
-            return self._context, [found["digest"]]
-        if step.source_stage is not None:
-            image = self._images[step.source_stage]
-        else:
-            image = await self._image(dockerfile, step.line, step.source_image)
-        root = await self._house.drivers.storage.clone(new_id(), image.layer)
-        return root, [image.layer or ""]
+    async def _digests(self, dockerfile: Dockerfile, step: Step) -> list[str]:
+        """What the cache knows the sources of a copy by."""
+        if not isinstance(step, CopyStep) or step.heredocs:
+            return []
+        image = await self._source_image(dockerfile, step)
+        if image is not None:
+            return [image.layer or ""]
+        try:
+            found = await work(
+                self._house.commands, "digest", context_dir=self._context, sources=list(step.sources)
+            )
+        except JockerError as error:
+            raise dockerfile.error(step.line, error.message) from None
+        return [found["digest"]]
 
-    async def _copy(self, rootfs: str, step: CopyStep, state: BuildState, source: str) -> None:
+    async def _source_image(self, dockerfile: Dockerfile, step: CopyStep) -> ImageRecord | None:
+        """What --from names; None for the build context."""
+        if step.source_stage is not None:
+            return self._images[step.source_stage]
+        return await self._image(dockerfile, step.line, step.source_image) if step.source_image else None
+
+    async def _copy(self, dockerfile: Dockerfile, rootfs: str, step: CopyStep) -> None:
+        storage, image = self._house.drivers.storage, await self._source_image(dockerfile, step)
+        if image is not None:
+            tree = new_id()
+            try:
+                await self._copy_in(await storage.clone(tree, image.layer), rootfs, step, list(step.sources))
+            finally:
+                with trio.CancelScope(shield=True):
+                    await storage.destroy_tree(tree)
+        elif step.heredocs:
+            directory = os.path.join(self._house.layout.builds, new_id())
+            os.makedirs(directory)
+            try:
+                for document in step.heredocs:
+                    with open(os.path.join(directory, document.name), "w", encoding="utf-8") as file:
+                        file.write(document.content)
+                await self._copy_in(directory, rootfs, step, [document.name for document in step.heredocs])
+            finally:
+                shutil.rmtree(directory)
+        else:
+            await self._copy_in(self._context, rootfs, step, list(step.sources))
+
+    async def _copy_in(self, source: str, rootfs: str, step: CopyStep, names: list[str]) -> None:
         owner = None
         if step.chown:
             user = lookup_user(rootfs, step.chown)
-            group_given = ":" in step.chown
-            owner = [user.uid, user.gid if group_given or not step.chown.isdigit() else user.uid]
-        directory, sources = source, list(step.sources)
-        if step.heredocs:
-            directory = os.path.join(self._house.layout.builds, new_id())
-            os.makedirs(directory)
-            for document in step.heredocs:
-                with open(os.path.join(directory, document.name), "w", encoding="utf-8") as file:
-                    file.write(document.content)
-            sources = [document.name for document in step.heredocs]
-        try:
-            await work(
-                self._house.commands,
-                "copy_in",
-                context_dir=directory,
-                sources=sources,
-                rootfs=rootfs,
-                destination=step.destination,
-                chown=owner,
-                chmod=int(step.chmod, 8) if step.chmod else None,
-                unpack=step.unpack,
-            )
-        finally:
-            if step.heredocs:
-                shutil.rmtree(directory)
+            same = step.chown.isdigit()  # a uid alone is the gid too
+            owner = [user.uid, user.uid if same else user.gid]
+        await work(
+            self._house.commands,
+            "copy_in",
+            context_dir=source,
+            sources=names,
+            rootfs=rootfs,
+            destination=step.destination,
+            chown=owner,
+            chmod=int(step.chmod, 8) if step.chmod else None,
+            unpack=step.unpack,
+        )
 
     async def _workdir(self, rootfs: str, step: WorkdirStep, state: BuildState) -> None:
         path = resolve(rootfs, step.path)

@@ -20,6 +20,7 @@ from ..db.records import ImageRecord, LayerRecord
 from ..filters import Filters
 from ..house import House
 from ..otp import Actor, ActorDown, ChildSpec, handles
+from ..platform.interfaces import Isolation
 from ..platform.work import work
 from . import layers
 from .builder import Builder, Go
@@ -54,11 +55,15 @@ class ImagesManager(Actor):
         self._house = house
 
     async def init(self) -> None:
-        """What was half made or half destroyed goes: trees that no container has, layers that no row is sure of."""
+        """What was half made or half destroyed goes: build steps that still run, trees that no container has,
+        layers that no row is sure of.
+        """
         house = self._house
         storage = house.drivers.storage
-        there = await storage.inventory()
         containers = {record.id for record in await house.store.containers()}
+        for stray in sorted(await house.drivers.runtime.inventory() - containers):
+            await self._end_stray(stray)
+        there = await storage.inventory()
         for tree in sorted(there.trees - containers):
             await storage.destroy_tree(tree)
         rows = await house.store.layer_ids()
@@ -70,6 +75,18 @@ class ImagesManager(Actor):
         for directory in (house.layout.builds, house.layout.uploads):
             await work(house.commands, "remove_tree", path=directory)
             os.makedirs(directory, mode=0o710)
+
+    async def _end_stray(self, tree: str) -> None:
+        """A RUN step of an engine that was killed."""
+        isolation = Isolation(
+            id=tree,
+            directory=os.path.join(self._house.layout.builds, tree),
+            rootfs="",
+            hostname="",
+            network="none",
+        )
+        await self._house.drivers.runtime.kill_all(tree, 0)
+        await self._house.drivers.runtime.destroy(isolation)
 
     # --- find ---
 

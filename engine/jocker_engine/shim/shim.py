@@ -348,6 +348,8 @@ class Shim:
         try:
             if self._launch is not None and self._launch.status:
                 write_status(self._launch.status, self._status)
+        except FileNotFoundError:
+            pass  # its directory was removed: nobody wants to know
         except OSError:
             if not self._watchers:
                 self.loop.later(_RETRY, self._report)

@@ -12,7 +12,6 @@ import trio
 from api_server import PING, PONG, error, ping, request, running
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jocker_engine.platform.commands import PlatformError
 from trio_jsonrpc import JsonRpcConnection, JsonRpcConnectionType
 
 from jocker_engine.api import server as server_module
@@ -22,6 +21,7 @@ from jocker_engine.api.listener import open_socket
 from jocker_engine.api.peer import Peer
 from jocker_engine.api.server import GRACE, MAX_CONNECTIONS
 from jocker_engine.api.transport import HANDSHAKE, Connection, LineTransport
+from jocker_engine.platform.commands import PlatformError
 from jocker_protocol import types as t
 from jocker_protocol.errors import NotFound
 from jocker_protocol.wire import MAX_REQUEST

@@ -1,6 +1,6 @@
 """The runtime driver `chroot`: what its Launch says, what it makes and takes away, whom it kills."""
 
-# ruff: noqa: ASYNC220, ASYNC240  (a test may block)
+# ruff: noqa: ASYNC220  (a test may block)
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from jocker_engine.platform.commands import Commands, PlatformError
 
 from conftest import need
+from jocker_engine.platform.commands import Commands, PlatformError
 from jocker_engine.platform.interfaces import Bind, Isolation, Process
 from jocker_engine.platform.portable.chroot import ChrootRuntime
 from jocker_engine.platform.worker.hostroot import host_root

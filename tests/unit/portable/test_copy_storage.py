@@ -1,15 +1,13 @@
 """The storage driver `copy`, beyond what tests/platform asks of every driver: crashes in the middle."""
 
-# ruff: noqa: ASYNC240  (a test may block)
-
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
 import pytest
-from jocker_engine.platform.commands import Commands, PlatformError
 
+from jocker_engine.platform.commands import Commands, PlatformError
 from jocker_engine.platform.interfaces import Change, Inventory
 from jocker_engine.platform.portable.copytree import CopyStorage
 

@@ -1,7 +1,7 @@
-"""Runtime driver `oci`: containers run by runc or crun, shut in as tightly as Docker's are.
+"""Runtime driver `oci`: containers run by runc or crun, which are told what spec.py says.
 
-Sources: OCI runtime specification (config.md, config-linux.md); Docker's documentation of its default
-capabilities, masked paths and seccomp profile. The runtime's state is in ROOT/oci/ID.
+The runtime's state is in ROOT/oci/ID, a container's bundle in its own directory, its control groups are
+called jocker-ID. Source: OCI runtime specification (runtime.md), runc(8).
 """
 
 from __future__ import annotations
@@ -10,42 +10,26 @@ import json
 import os
 import shutil
 import signal
+import time
 from typing import Any
 
 from ...shim.launch import Launch
 from ..commands import Commands, PlatformError
 from ..interfaces import Isolation, Process
-from ..rootfs import NoSuchUser, lookup_user, resolve
-from .seccomp import profile
+from ..work import work
+from . import cgroup
+from .spec import config, describe
 
-CAPABILITIES = [
-    f"CAP_{name}"
-    for name in (
-        "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID "
-        "SETPCAP SETUID SYS_CHROOT"
-    ).split()
-]
-_MASKED = [
-    *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
-    *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"),
-    *("/sys/devices/virtual/powercap", "/sys/firmware"),
-]
-_READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-_QUIET = ["nosuid", "noexec", "nodev"]
-_MOUNTS: list[tuple[str, str, str, list[str]]] = [
-    ("/proc", "proc", "proc", _QUIET),
-    ("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
-    (
-        "/dev/pts",
-        "devpts",
-        "devpts",
-        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-    ),
-    ("/dev/shm", "tmpfs", "shm", [*_QUIET, "mode=1777", "size=65536k"]),
-    ("/dev/mqueue", "mqueue", "mqueue", _QUIET),
-    ("/sys", "sysfs", "sysfs", [*_QUIET, "ro"]),
-    ("/sys/fs/cgroup", "cgroup", "cgroup", [*_QUIET, "relatime", "ro"]),
-]
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_STATE_FILES = (
+    ("state.json", "init_process_pid", "init_process_start"),
+    ("status", "pid", "process-start-time"),
+)
+"""Of runc and of crun: where the main process's id and start time are."""
+
+_SPENT = 600.0
+"""Seconds after which an exec has long been started, and its files may go."""
 
 
 class OciRuntime:
@@ -62,33 +46,29 @@ class OciRuntime:
         os.makedirs(self._sockets, mode=0o700, exist_ok=True)
 
     async def prepare(self, isolation: Isolation, process: Process) -> Launch:
-        bundle = os.path.join(isolation.directory, "bundle")
+        bundle = _bundle(isolation)
         os.makedirs(bundle, mode=0o700, exist_ok=True)
-        os.makedirs(resolve(isolation.rootfs, process.cwd, create=True), exist_ok=True)
-        config = {
-            "ociVersion": "1.0.2",
-            "process": _process(isolation, process),
-            "root": {"path": isolation.rootfs, "readonly": False},
-            "hostname": isolation.hostname,
-            "mounts": _mounts(isolation),
-            "linux": _linux(isolation),
-        }
-        _write(os.path.join(bundle, "config.json"), config)
-        if os.path.exists(os.path.join(self._states, isolation.id)):
-            await self._delete(isolation.id)  # of a run that was cut off
+        _write(os.path.join(bundle, "config.json"), config(isolation, process, _cgroup(isolation.id)))
+        await self._clear(isolation.id)  # of a run that was cut off
         return self._launch(process, bundle, isolation.id[:12], ["run", "--bundle", bundle], isolation.id)
 
     async def launch_exec(self, isolation: Isolation, process: Process, key: str) -> Launch:
-        directory = os.path.join(isolation.directory, "bundle", key)
-        os.makedirs(directory, mode=0o700)
+        bundle = _bundle(isolation)
+        _remove_spent(bundle)
+        directory = os.path.join(bundle, key)
         what = os.path.join(directory, "process.json")
-        _write(what, _process(isolation, process))
+        description = describe(isolation, process)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _write(what, description)
         return self._launch(process, directory, key, ["exec", "--process", what], isolation.id)
 
     def _launch(
         self, process: Process, directory: str, key: str, command: list[str], container: str
     ) -> Launch:
         pid_file, error_log = os.path.join(directory, "pid"), os.path.join(directory, "error.json")
+        for path in (pid_file, error_log):  # of an earlier run
+            if os.path.exists(path):
+                os.unlink(path)
         console = os.path.join(self._sockets, f"{key}.tty") if process.tty else ""
         return Launch(
             enter="command",
@@ -99,7 +79,7 @@ class OciRuntime:
                 container,
             ],
             status="",
-            env=["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            env=[f"PATH={PATH}"],
             pid_file=pid_file,
             error_log=error_log,
             console_socket=console,
@@ -112,50 +92,51 @@ class OciRuntime:
         self._signal(container, signum)
 
     async def kill_all(self, container: str, pid: int) -> None:
-        """The first process of a pid namespace takes all others with it (pid_namespaces(7))."""
+        """The first process of a pid namespace takes all others with it (pid_namespaces(7)); what a runtime
+        that was cut off has left in the control groups goes too.
+        """
         self._signal(container, signal.SIGKILL)
+        cgroup.kill(_cgroup(container))
 
     def _signal(self, container: str, signum: int) -> None:
-        pid = self._pid(container)
-        if pid:
-            try:
-                os.kill(pid, signum)
-            except ProcessLookupError:
-                pass
+        fd = self._main_process(container)
+        if fd is None:
+            return
+        try:
+            signal.pidfd_send_signal(fd, signum)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(fd)
 
-    def _pid(self, container: str) -> int:
-        """The main process, by the runtime's own state; 0 when it is gone, or its number is another's by now."""
-        directory = os.path.join(self._states, container)
-        for name, pid_key, start_key in (
-            ("state.json", "init_process_pid", "init_process_start"),
-            ("status", "pid", "process-start-time"),
-        ):
+    def _main_process(self, container: str) -> int | None:
+        """A pidfd, by the runtime's own state; None when it is gone, or its number is another's by now."""
+        for name, pid_key, start_key in _STATE_FILES:
             try:
-                with open(os.path.join(directory, name), encoding="utf-8") as file:
+                with open(os.path.join(self._states, container, name), encoding="utf-8") as file:
                     state = json.load(file)
-                with open(f"/proc/{state[pid_key]}/stat", encoding="utf-8", errors="replace") as file:
-                    started = int(file.read().rpartition(")")[2].split()[19])  # proc_pid_stat(5), field 22
-            except (FileNotFoundError, ProcessLookupError, ValueError, KeyError):
+                pid, start = int(state[pid_key]), int(state[start_key])
+            except (FileNotFoundError, ValueError, KeyError):
                 continue
-            if started == int(state[start_key]):
-                return int(state[pid_key])
-        return 0
+            if pid > 0 and (fd := _open_process(pid, start)) is not None:
+                return fd
+        return None
 
     async def destroy(self, isolation: Isolation) -> None:
-        if os.path.isdir(os.path.join(self._states, isolation.id)):
-            await self._delete(isolation.id)
-        bundle = os.path.join(isolation.directory, "bundle")
+        await self._clear(isolation.id)
+        bundle = _bundle(isolation)
         if os.path.isdir(bundle):
             shutil.rmtree(bundle)
 
-    async def _delete(self, container: str) -> None:
-        """`delete --force` is no error where nothing is; a state that it cannot read is removed by hand."""
-        done = await self._commands.run(
-            [self._binary, "--root", self._states, "delete", "--force", container], check=False
-        )
+    async def _clear(self, container: str) -> None:
+        """No state and no control groups are left. A state that the runtime cannot read is removed by hand."""
         state = os.path.join(self._states, container)
         if os.path.isdir(state):
-            if self._pid(container):
+            done = await self._commands.run(
+                [self._binary, "--root", self._states, "delete", "--force", container], check=False
+            )
+            if (fd := self._main_process(container)) is not None:
+                os.close(fd)
                 raise PlatformError(
                     f"{os.path.basename(self._binary)} could not delete container {container[:12]}: "
                     f"{' '.join(done.stderr.split())}",
@@ -163,7 +144,9 @@ class OciRuntime:
                     exit_code=done.exit_code,
                     stderr=done.stderr,
                 )
-            shutil.rmtree(state)
+            if os.path.isdir(state):
+                shutil.rmtree(state)
+        await cgroup.remove(_cgroup(container))
 
     async def inventory(self) -> frozenset[str]:
         return frozenset(os.listdir(self._states))
@@ -173,84 +156,51 @@ async def why_not(commands: Commands, binary: str) -> str:
     """Why this OCI runtime cannot be used; "" if it can."""
     if os.geteuid() != 0:
         return "it needs root"
-    path = shutil.which(binary, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    path = shutil.which(binary, path=PATH)
     if path is None:
         return f"{binary} is not installed"
+    if why := cgroup.why_not_writable():
+        return why
+    if binary == "crun" and cgroup.kind() == "hybrid":
+        return "crun refuses hybrid control groups"
     done = await commands.run([path, "--version"], check=False)
     if done.exit_code != 0:
-        return f"{binary} --version failed: {done.stderr.strip()}"
-    if binary == "crun" and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
-        return "crun refuses cgroup v1 and hybrid hierarchies"
-    return ""
+        return f"{binary} --version failed: {' '.join(done.stderr.split())}"
+    why = (await work(commands, "probe_isolation"))["why"]
+    return f"namespaces are refused: {why}" if why else ""
 
 
-def _process(isolation: Isolation, process: Process) -> dict[str, Any]:
+def _bundle(isolation: Isolation) -> str:
+    return os.path.join(isolation.directory, "bundle")
+
+
+def _cgroup(container: str) -> str:
+    return f"/jocker-{container}"
+
+
+def _open_process(pid: int, start: int) -> int | None:
+    """A pidfd of the process that has this id and start time (proc_pid_stat(5), field 22), in this order."""
     try:
-        user = lookup_user(isolation.rootfs, process.user)
-    except NoSuchUser as error:
-        raise PlatformError(str(error)) from None
-    env = list(process.env)
-    if not any(item.startswith("HOME=") for item in env):
-        env.append(f"HOME={user.home}")
-    root = user.uid == 0
-    what: dict[str, Any] = {
-        "terminal": process.tty,
-        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
-        "args": list(process.argv),
-        "env": env,
-        "cwd": os.path.normpath(process.cwd or "/"),
-        "capabilities": {
-            "bounding": CAPABILITIES,
-            "effective": CAPABILITIES if root else [],
-            "permitted": CAPABILITIES if root else [],
-        },
-        "noNewPrivileges": False,
-    }
-    if process.tty and process.rows and process.cols:
-        what["consoleSize"] = {"height": process.rows, "width": process.cols}
-    return what
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        fields = []
+    if fields and int(fields[19]) == start:
+        return fd
+    os.close(fd)
+    return None
 
 
-def _mounts(isolation: Isolation) -> list[dict[str, Any]]:
-    mounts = [
-        {"destination": target, "type": kind, "source": source, "options": options}
-        for target, kind, source, options in _MOUNTS
-    ]
-    for target, source in isolation.files.items():
-        mounts.append(
-            {"destination": target, "type": "bind", "source": source, "options": ["rbind", "rprivate"]}
-        )
-    for bind in isolation.binds:
-        access = "ro" if bind.read_only else "rw"
-        if bind.source:
-            options = ["rbind", "rprivate", access]
-            mounts.append(
-                {"destination": bind.target, "type": "bind", "source": bind.source, "options": options}
-            )
-        else:
-            options = [*_QUIET, access]
-            mounts.append(
-                {"destination": bind.target, "type": "tmpfs", "source": "tmpfs", "options": options}
-            )
-    return mounts
-
-
-def _linux(isolation: Isolation) -> dict[str, Any]:
-    namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "cgroup")]
-    if isolation.network == "none":
-        namespaces.append({"type": "network"})
-    elif isolation.network != "host":
-        namespaces.append({"type": "network", "path": isolation.network})
-    linux: dict[str, Any] = {
-        "namespaces": namespaces,
-        "cgroupsPath": f"/jocker-{isolation.id}",
-        "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-        "maskedPaths": _MASKED,
-        "readonlyPaths": _READ_ONLY,
-    }
-    if seccomp := profile():
-        linux["seccomp"] = seccomp
-    return linux
+def _remove_spent(bundle: str) -> None:
+    """The files of execs started long ago: a health check makes many in a container's life."""
+    with os.scandir(bundle) as entries:
+        for entry in entries:
+            if entry.is_dir() and entry.stat().st_mtime < time.time() - _SPENT:
+                shutil.rmtree(entry.path)
 
 
 def _write(path: str, value: dict[str, Any]) -> None:

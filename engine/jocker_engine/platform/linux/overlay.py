@@ -1,13 +1,15 @@
 """Storage driver `overlay`: layers are directories, a tree is an overlay mount of them.
 
-Below ROOT/overlay: layers/ID/{diff,parent}, l/NAME -> ../layers/ID/diff, trees/ID/{upper,work,merged,parent},
-volumes/NAME, and an empty directory for trees without a parent. The kernel takes a page of mount options, so the
-lower directories are named through /proc/self/fd/N of the directory l: 120 layers fit.
+Below ROOT/overlay: layers/ID/{diff,parent} and trees/ID/{diff,work,merged,parent}; ROOT/volumes/NAME. The
+upper directory of a tree is its `diff`, so that sealing is one rename: before it there is a tree, after it a
+layer. What is being made or deleted is called .partial-ID; the inventory has it by its id, so that
+destroying it, or making it again, takes it away.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 
 import trio
@@ -15,11 +17,15 @@ import trio
 from ..commands import Commands, PlatformError
 from ..interfaces import Change, Inventory
 from ..work import work
-from ..worker.copytree import sync_file_system
-from .mounts import is_mounted, mount, unmount
+from ..worker.copytree import remove_tree, seal_tree, tree_size, walk
+from .mounts import is_mounted, mount_overlay, unmount
 
-MAX_DEPTH = 120
-"""Layers in one chain; Docker has 127."""
+MAX_DEPTH = 127
+"""Layers in one chain, as Docker has it; the kernel's page of options has room for some 200."""
+
+_PARTIAL = ".partial-"
+_SMALL = 200
+"""Entries up to which a tree is dealt with here: starting a worker would take longer."""
 
 
 class OverlayStorage:
@@ -29,108 +35,84 @@ class OverlayStorage:
 
     def __init__(self, root: str, commands: Commands) -> None:
         self._commands = commands
-        self._base = os.path.join(os.path.realpath(root), "overlay")
-        self._layers, self._trees, self._links, self._volumes, self._empty = (
-            os.path.join(self._base, kind) for kind in ("layers", "trees", "l", "volumes", "empty")
+        root = os.path.realpath(root)
+        base = os.path.join(root, "overlay")
+        self._layers, self._trees, self._empty = (
+            os.path.join(base, kind) for kind in ("layers", "trees", "empty")
         )
-        for directory in (self._layers, self._trees, self._links, self._volumes, self._empty):
-            os.makedirs(directory, mode=0o711, exist_ok=True)
+        self._volumes = os.path.join(root, "volumes")
+        for directory in (base, self._layers, self._trees, self._empty, self._volumes):
+            # No user of the host may get at what is inside: a container can make a set-uid program.
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            os.chmod(directory, 0o700)
 
     async def import_tar(self, layer: str, tar: str) -> None:
-        if os.path.isdir(self._layer(layer)):
+        final = os.path.join(self._layers, layer)
+        if os.path.isdir(final):
             return
-        partial = os.path.join(self._layers, f".partial-{layer}")
-        await self._remove(partial)
-        os.makedirs(os.path.join(partial, "diff"), mode=0o755)
-        await work(self._commands, "import_tar", tar=tar, target=os.path.join(partial, "diff"))
-        await self._finish(partial, layer, None)
+        partial = await self._begin(self._layers, layer)
+        diff = _make(partial, None)
+        await work(self._commands, "import_tar", tar=tar, target=diff)
+        await trio.to_thread.run_sync(seal_tree, partial, final)
 
     async def clone(self, tree: str, parent: str | None) -> str:
         home = os.path.join(self._trees, tree)
         if not os.path.isdir(home):
-            if parent is not None and len(self._chain(parent)) >= MAX_DEPTH:
-                raise PlatformError(
-                    f"layer {parent[:12]} has {MAX_DEPTH} layers already; join some RUN steps"
-                )
-            partial = os.path.join(self._trees, f".partial-{tree}")
-            await self._remove(partial)
-            os.mkdir(partial, 0o711)
-            os.mkdir(os.path.join(partial, "upper"))
-            for name in ("work", "merged"):
-                os.mkdir(os.path.join(partial, name), 0o755)
-            top = os.path.join(self._layer(parent), "diff") if parent else self._empty
-            _copy_mode(top if parent else "", os.path.join(partial, "upper"))
-            _write(os.path.join(partial, "parent"), parent or "")
+            status = os.stat(self._diff(self._layers, parent)) if parent else None
+            partial = await self._begin(self._trees, tree)
+            diff = _make(partial, parent)
+            if status is not None:  # the root directory looks like that of the parent
+                os.chown(diff, status.st_uid, status.st_gid)
+                os.chmod(diff, status.st_mode & 0o7777)
             os.rename(partial, home)
         return await self.mount(tree)
 
     async def mount(self, tree: str) -> str:
-        home = os.path.join(self._trees, tree)
-        merged = os.path.join(home, "merged")
-        if not os.path.isdir(merged):
-            raise PlatformError(f"storage overlay: tree {tree} is not there")
+        diff = self._diff(self._trees, tree)
+        home = os.path.dirname(diff)
+        merged, scratch = os.path.join(home, "merged"), os.path.join(home, "work")
         if not is_mounted(merged):
-            links = os.open(self._links, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                lower = ":".join(
-                    f"/proc/self/fd/{links}/{layer[:12]}" for layer in self._chain(_read_parent(home))
-                )
-                options = f"lowerdir={lower or self._empty},upperdir={home}/upper,workdir={home}/work"
-                mount("overlay", merged, "overlay", options)
-            finally:
-                os.close(links)
+            for directory in (merged, scratch):
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+            lowers = [self._diff(self._layers, layer) for layer in self._chain(_parent(home))]
+            mount_overlay(lowers or [self._empty], diff, scratch, merged)
         return merged
 
     async def unmount(self, tree: str) -> None:
         unmount(os.path.join(self._trees, tree, "merged"))
 
     async def seal(self, tree: str, layer: str) -> None:
-        home = os.path.join(self._trees, tree)
-        if os.path.isdir(self._layer(layer)):
+        final = os.path.join(self._layers, layer)
+        if os.path.isdir(final):
             await self.destroy_tree(tree)
             return
+        home = os.path.dirname(self._diff(self._trees, tree))
+        if len(self._chain(_parent(home))) >= MAX_DEPTH:
+            raise PlatformError(f"an image has at most {MAX_DEPTH} layers; join some RUN or COPY steps")
         unmount(os.path.join(home, "merged"))
-        parent = _read_parent(home)
-        partial = os.path.join(self._layers, f".partial-{layer}")
-        await self._remove(partial)
-        os.mkdir(partial, 0o711)
-        os.rename(os.path.join(home, "upper"), os.path.join(partial, "diff"))
-        await self._finish(partial, layer, parent)
-        await self._remove(home)
-
-    async def _finish(self, partial: str, layer: str, parent: str | None) -> None:
-        """On disk first, then by its name."""
-        _write(os.path.join(partial, "parent"), parent or "")
-        await trio.to_thread.run_sync(sync_file_system, partial)
-        link = os.path.join(self._links, layer[:12])
-        if os.path.lexists(link):
-            os.unlink(link)
-        os.symlink(os.path.join("..", "layers", layer, "diff"), link)
-        os.rename(partial, self._layer(layer))
+        for name in ("merged", "work"):
+            if os.path.isdir(os.path.join(home, name)):
+                shutil.rmtree(os.path.join(home, name))
+        await trio.to_thread.run_sync(seal_tree, home, final)
 
     async def destroy_tree(self, tree: str) -> None:
-        home = os.path.join(self._trees, tree)
-        unmount(os.path.join(home, "merged"))
-        await self._destroy(home)
+        unmount(os.path.join(self._trees, tree, "merged"))
+        await self._destroy(self._trees, tree)
 
     async def destroy_layer(self, layer: str) -> None:
-        link = os.path.join(self._links, layer[:12])
-        if os.path.lexists(link):
-            os.unlink(link)
-        await self._destroy(self._layer(layer))
+        await self._destroy(self._layers, layer)
 
     async def diff(self, tree: str) -> list[Change]:
-        home = os.path.join(self._trees, tree)
-        lowers = [os.path.join(self._layer(layer), "diff") for layer in self._chain(_read_parent(home))]
-        answer = await work(
-            self._commands, "overlay_changes", upper=os.path.join(home, "upper"), lowers=lowers
-        )
+        upper = self._diff(self._trees, tree)
+        chain = self._chain(_parent(os.path.dirname(upper)))
+        lowers = [self._diff(self._layers, layer) for layer in chain]
+        answer = await work(self._commands, "overlay_changes", upper=upper, lowers=lowers)
         return [Change(kind, path) for kind, path in answer["changes"]]
 
     async def size(self, name: str) -> int:
-        tree = os.path.join(self._trees, name, "upper")
-        path = tree if os.path.isdir(tree) else os.path.join(self._layer(name), "diff")
-        answer = await work(self._commands, "tree_size", path=path)
+        kind = self._trees if os.path.isdir(os.path.join(self._trees, name)) else self._layers
+        path = self._diff(kind, name)
+        answer = tree_size(path) if _is_small(path) else await work(self._commands, "tree_size", path=path)
         return int(answer["bytes"])
 
     async def create_volume(self, volume: str) -> str:
@@ -139,39 +121,50 @@ class OverlayStorage:
         return path
 
     async def destroy_volume(self, volume: str) -> None:
-        await self._destroy(os.path.join(self._volumes, volume))
+        await self._destroy(self._volumes, volume)
 
     async def inventory(self) -> Inventory:
-        for kind in (self._layers, self._trees, self._volumes):
-            for name in os.listdir(kind):
-                if name.startswith("."):
-                    await self._remove(os.path.join(kind, name))
         return Inventory(
-            *(frozenset(os.listdir(kind)) for kind in (self._layers, self._trees, self._volumes))
+            *(
+                frozenset(name.removeprefix(_PARTIAL) for name in os.listdir(kind))
+                for kind in (self._layers, self._trees, self._volumes)
+            )
         )
 
-    def _layer(self, layer: str) -> str:
-        return os.path.join(self._layers, layer)
+    def _diff(self, kind: str, name: str) -> str:
+        path = os.path.join(kind, name, "diff")
+        if not os.path.isdir(path):
+            raise PlatformError(f"storage overlay: {os.path.basename(kind)[:-1]} {name} is not there")
+        return path
 
-    def _chain(self, layer: str | None) -> list[str]:
+    def _chain(self, layer: str) -> list[str]:
         """A layer and those below it, the topmost first."""
         chain = []
         while layer:
             chain.append(layer)
-            layer = _read_parent(self._layer(layer))
+            layer = _parent(os.path.dirname(self._diff(self._layers, layer)))
         return chain
 
-    async def _destroy(self, path: str) -> None:
-        """Gone by its name at once, from the disk soon after."""
-        directory, name = os.path.split(path)
-        partial = os.path.join(directory, f".gone-{name}")
+    async def _begin(self, kind: str, name: str) -> str:
+        """A temporary name with nothing of that name."""
+        partial = os.path.join(kind, _PARTIAL + name)
         await self._remove(partial)
-        if os.path.lexists(path):
-            os.rename(path, partial)
-            await self._remove(partial)
+        return partial
+
+    async def _destroy(self, kind: str, name: str) -> None:
+        partial = await self._begin(kind, name)
+        try:
+            os.rename(os.path.join(kind, name), partial)
+        except FileNotFoundError:
+            return
+        await self._remove(partial)
 
     async def _remove(self, path: str) -> None:
-        if os.path.lexists(path):
+        if not os.path.isdir(path):
+            return
+        if _is_small(path):
+            remove_tree(path)
+        else:
             await work(self._commands, "remove_tree", path=path)
 
 
@@ -180,36 +173,37 @@ def why_not(root: str) -> str:
     if os.geteuid() != 0:
         return "overlay mounts need root"
     with tempfile.TemporaryDirectory(dir=root, prefix=".probe-") as directory:
-        for name in ("lower", "upper", "work", "merged"):
-            os.mkdir(os.path.join(directory, name))
-        merged = os.path.join(directory, "merged")
-        options = ",".join(f"{key}dir={directory}/{key}" for key in ("lower", "upper", "work"))
+        lower, upper, scratch, merged = (
+            os.path.join(directory, name) for name in ("lower", "upper", "work", "merged")
+        )
+        for path in (lower, upper, scratch, merged, os.path.join(lower, "removed")):
+            os.mkdir(path)
         try:
-            mount("overlay", merged, "overlay", options)
+            mount_overlay([lower], upper, scratch, merged)
+            try:
+                os.rmdir(os.path.join(merged, "removed"))
+            finally:
+                unmount(merged)
         except OSError as error:
             return f"an overlay mount below {root} is refused: {os.strerror(error.errno or 0)}"
-        unmount(merged)
     return ""
 
 
-def _read_parent(home: str) -> str | None:
-    try:
-        with open(os.path.join(home, "parent"), encoding="ascii") as file:
-            return file.read() or None
-    except FileNotFoundError:
-        raise PlatformError(f"storage overlay: {os.path.basename(home)} is not there") from None
+def _make(directory: str, parent: str | None) -> str:
+    """The directory of a tree or layer; returns the path of its content, an empty directory."""
+    os.mkdir(directory, 0o700)
+    with open(os.path.join(directory, "parent"), "w", encoding="ascii") as file:
+        file.write(parent or "")
+    diff = os.path.join(directory, "diff")
+    os.mkdir(diff)
+    os.chmod(diff, 0o755)
+    return diff
 
 
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
+def _parent(directory: str) -> str:
+    with open(os.path.join(directory, "parent"), encoding="ascii") as file:
+        return file.read()
 
 
-def _copy_mode(source: str, target: str) -> None:
-    """The root directory of a tree looks like that of its parent; 755 and root's without one."""
-    if not source:
-        os.chmod(target, 0o755)
-        return
-    status = os.stat(source)
-    os.chown(target, status.st_uid, status.st_gid)
-    os.chmod(target, status.st_mode & 0o7777)
+def _is_small(path: str) -> bool:
+    return all(index < _SMALL for index, _ in enumerate(walk(path)))

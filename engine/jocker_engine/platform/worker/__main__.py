@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 
 OPERATIONS = {
@@ -17,14 +18,18 @@ OPERATIONS = {
     "digest": "digest",
     "fill_volume": "copytree",
     "host_root": "hostroot",
-    "import_tar": "copyin",
+    "import_tar": "untar",
     "overlay_changes": "overlaydiff",
     "probe_chroot": "namespaces",
+    "probe_isolation": "namespaces",
     "remove_tree": "copytree",
     "seal_tree": "copytree",
     "tree_size": "copytree",
 }
 """Operation -> the module that has the function of this name."""
+
+ANSWERS = ("ArchiveError", "CopyError", "HostRootError")
+"""Errors that are one line for the user; by name, so that their modules need not be imported."""
 
 
 def main() -> None:
@@ -35,9 +40,10 @@ def main() -> None:
     try:
         answer = getattr(module, operation)(**params)
     except OSError as error:
-        answer = {"error": error.strerror or str(error), "errno": error.errno or 0, "path": error.filename}
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
+        answer = {"error": error.strerror or str(error), "errno": error.errno or 0, "path": path}
     except Exception as error:
-        if type(error).__name__ not in ("CopyError", "HostRootError"):
+        if type(error).__name__ not in ANSWERS:
             raise
         answer = {"error": str(error)}
     json.dump(answer, sys.stdout)

@@ -1,5 +1,5 @@
-"""Worker operation: whether a chroot and mounts of its own can be made here. Tried for real: it changes
-this process.
+"""Worker operations: whether a chroot, mounts and namespaces of its own can be made here. Tried for real: they
+change this process.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import os
 import sys
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
+_CLONE_ISOLATED = _CLONE_NEWNS | 0x02000000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000
+"""With CGROUP, UTS, IPC, PID, NET: what an OCI runtime makes (namespaces(7))."""
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 
 
@@ -43,6 +45,16 @@ def probe_chroot() -> dict[str, str]:
             "mount": f"no mount namespace can be made: {error.strerror}; CAP_SYS_ADMIN is missing",
         }
     return {"chroot": "", "mount": ""}
+
+
+def probe_isolation() -> dict[str, str]:
+    """{"why"}: "" if root can make all namespaces of a container here, else why not. Linux only."""
+    try:
+        _call("unshare", _CLONE_ISOLATED)
+        _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+    except OSError as error:
+        return {"why": error.strerror or str(error)}
+    return {"why": ""}
 
 
 def _own_user_namespace() -> None:

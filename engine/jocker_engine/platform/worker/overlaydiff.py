@@ -15,49 +15,62 @@ def overlay_changes(upper: str, lowers: list[str]) -> dict[str, list[list[str]]]
     """{"changes": [kind, path]}, sorted by path; `lowers` are the layers below, the topmost first."""
     changes = []
     for path, entry, status in walk(upper):
-        below = _exists_below(path, lowers)
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        below = _exists(path, lowers)
+        if _is_whiteout(status):
             if below:
                 changes.append(["D", "/" + path])
         else:
             changes.append(["C" if below else "A", "/" + path])
-            if below and stat.S_ISDIR(status.st_mode) and _opaque(entry.path):
-                kept = set(os.listdir(entry.path))
-                changes += [["D", f"/{path}/{name}"] for name in _names_below(path, lowers) - kept]
+            if stat.S_ISDIR(status.st_mode) and _is_opaque(entry.path):
+                gone = _names(path, lowers) - set(os.listdir(entry.path))
+                changes += [["D", f"/{path}/{name}"] for name in gone]
     return {"changes": sorted(changes, key=lambda change: change[1])}
 
 
-def _opaque(path: str) -> bool:
+def _exists(path: str, lowers: list[str]) -> bool:
+    """Whether a mount of these layers alone has this path. No link is followed on the way."""
+    for lower in lowers:
+        here, opaque = lower, False
+        parts = path.split("/")
+        for depth, part in enumerate(parts, start=1):
+            here = os.path.join(here, part)
+            try:
+                status = os.lstat(here)
+            except FileNotFoundError:
+                if opaque:
+                    return False
+                break  # this layer says nothing about it
+            if _is_whiteout(status):
+                return False
+            if depth == len(parts):
+                return True
+            if not stat.S_ISDIR(status.st_mode):
+                return False
+            opaque = opaque or _is_opaque(here)
+    return False
+
+
+def _names(path: str, lowers: list[str]) -> set[str]:
+    """What the directory at this path has in a mount of these layers alone."""
+    names = {name for lower in lowers for name in _listed(lower, path)}
+    return {name for name in names if _exists(f"{path}/{name}", lowers)}
+
+
+def _listed(lower: str, path: str) -> list[str]:
+    here = lower
+    for part in path.split("/"):
+        here = os.path.join(here, part)
+        if os.path.islink(here):
+            return []
+    return os.listdir(here) if os.path.isdir(here) else []
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _is_opaque(path: str) -> bool:
     try:
         return os.getxattr(path, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
     except OSError:
         return False
-
-
-def _whiteout(path: str) -> bool:
-    status = os.lstat(path)
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def _exists_below(path: str, lowers: list[str]) -> bool:
-    for lower in lowers:
-        here = os.path.join(lower, path)
-        if os.path.lexists(here):
-            return not _whiteout(here)
-        above = os.path.dirname(path)
-        while above:
-            if _opaque(os.path.join(lower, above)) or (
-                os.path.lexists(os.path.join(lower, above)) and _whiteout(os.path.join(lower, above))
-            ):
-                return False
-            above = os.path.dirname(above)
-    return False
-
-
-def _names_below(path: str, lowers: list[str]) -> set[str]:
-    names: set[str] = set()
-    for lower in lowers:
-        here = os.path.join(lower, path)
-        if os.path.isdir(here) and not os.path.islink(here):
-            names |= set(os.listdir(here))
-    return {name for name in names if _exists_below(os.path.join(path, name), lowers)}

@@ -1,0 +1,164 @@
+"""What an OCI runtime is told of a container: the same isolation that Docker gives by default.
+
+Sources: OCI runtime specification (config.md, config-linux.md); Docker's documentation of its default
+capabilities and seccomp profile ("Runtime privilege and Linux capabilities", "Seccomp security profiles").
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import os
+from typing import Any
+
+from ..commands import PlatformError
+from ..interfaces import Bind, Isolation, Process
+from ..rootfs import NoSuchUser, lookup_user, resolve
+from .seccomp import profile
+
+CAPABILITIES = [
+    f"CAP_{name}"
+    for name in (
+        "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID "
+        "SETPCAP SETUID SYS_CHROOT"
+    ).split()
+]
+_MASKED = [
+    *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"),
+    *("/sys/devices/virtual/powercap", "/sys/firmware"),
+]
+_READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+_QUIET = ["nosuid", "noexec", "nodev"]
+_MOUNTS: list[tuple[str, str, str, list[str]]] = [
+    ("/proc", "proc", "proc", _QUIET),
+    ("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+    (
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    ),
+    ("/dev/shm", "tmpfs", "shm", [*_QUIET, "mode=1777", "size=65536k"]),
+    ("/dev/mqueue", "mqueue", "mqueue", _QUIET),
+    ("/sys", "sysfs", "sysfs", [*_QUIET, "ro"]),
+    ("/sys/fs/cgroup", "cgroup", "cgroup", [*_QUIET, "relatime", "ro"]),
+]
+_MADE_BY_RUNTIME = ("/dev/", "/proc/", "/sys/")
+"""What is mounted below these lies on file systems that are not there yet."""
+
+_OWN_NETWORK = {
+    "net.ipv4.ip_unprivileged_port_start": "0",
+    "net.ipv4.ping_group_range": "0 2147483647",
+}
+"""In a network namespace of its own any user may take low ports and ping, as with Docker since 20.10."""
+
+
+def config(isolation: Isolation, process: Process, cgroup: str) -> dict[str, Any]:
+    """config.json. Makes the working directory and the mount points in the root. Raises PlatformError."""
+    what = describe(isolation, process)
+    try:
+        resolve(isolation.rootfs, process.cwd, create=True)
+    except OSError as error:
+        raise PlatformError(f"working directory {process.cwd}: {os.strerror(error.errno or 0)}") from None
+    return {
+        "ociVersion": "1.0.2",
+        "process": what,
+        "root": {"path": isolation.rootfs, "readonly": False},
+        "hostname": isolation.hostname,
+        "mounts": _mounts(isolation),
+        "linux": _linux(isolation, cgroup),
+    }
+
+
+def describe(isolation: Isolation, process: Process) -> dict[str, Any]:
+    """`process` of config.json, and process.json of an exec. Raises PlatformError: no such user."""
+    try:
+        user = lookup_user(isolation.rootfs, process.user)
+    except NoSuchUser as error:
+        raise PlatformError(str(error)) from None
+    env = list(process.env)
+    if not any(item.startswith("HOME=") for item in env):
+        env.append(f"HOME={user.home}")
+    held = CAPABILITIES if user.uid == 0 else []
+    what: dict[str, Any] = {
+        "terminal": process.tty,
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
+        "args": list(process.argv),
+        "env": env,
+        "cwd": os.path.normpath("/" + process.cwd.lstrip("/")),
+        "capabilities": {"bounding": CAPABILITIES, "effective": held, "permitted": held},
+        "noNewPrivileges": False,
+    }
+    if process.tty and process.rows and process.cols:
+        what["consoleSize"] = {"height": process.rows, "width": process.cols}
+    return what
+
+
+def _mounts(isolation: Isolation) -> list[dict[str, Any]]:
+    files = [Bind(source, target) for target, source in isolation.files.items()]
+    wanted = [(_mount_point(isolation.rootfs, bind), bind) for bind in (*files, *isolation.binds)]
+    mounts = [
+        {"destination": target, "type": kind, "source": source, "options": options}
+        for target, kind, source, options in _MOUNTS
+    ]
+    # A directory comes before what is mounted in it.
+    for target, bind in sorted(wanted, key=lambda item: item[0].count("/")):
+        access = "ro" if bind.read_only else "rw"
+        if bind.source:
+            kind, source, options = "bind", bind.source, ["rbind", "rprivate", access]
+        else:
+            kind, source, options = "tmpfs", "tmpfs", [*_QUIET, "mode=1777", access]
+        mounts.append({"destination": target, "type": kind, "source": source, "options": options})
+    return mounts
+
+
+def _mount_point(root: str, bind: Bind) -> str:
+    """Where to mount, as seen inside and without links on the way; made if it is not there."""
+    inside = os.path.normpath("/" + bind.target.lstrip("/"))
+    if inside == "/":
+        raise PlatformError("cannot mount over the root directory of a container")
+    if inside.startswith(_MADE_BY_RUNTIME):
+        return inside
+    if bind.source and not os.path.exists(bind.source):
+        raise PlatformError(f"cannot mount {bind.source}: it is not there")
+    directory = not bind.source or os.path.isdir(bind.source)
+    try:
+        path = resolve(root, inside, create=directory)
+        if not directory and not os.path.exists(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        raise PlatformError(f"cannot mount {bind.target}: {os.strerror(error.errno or 0)}") from None
+    if os.path.isdir(path) != directory:
+        kinds = ("a file", "a directory")
+        raise PlatformError(
+            f"cannot mount {kinds[directory]} at {bind.target}: in the container it is {kinds[not directory]}"
+        )
+    return "/" + os.path.relpath(path, root)
+
+
+def _linux(isolation: Isolation, cgroup: str) -> dict[str, Any]:
+    namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "cgroup")]
+    if isolation.network == "none":
+        namespaces.append({"type": "network"})
+    elif isolation.network != "host":
+        namespaces.append({"type": "network", "path": isolation.network})
+    linux: dict[str, Any] = {
+        "namespaces": namespaces,
+        "cgroupsPath": cgroup,
+        "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+        "maskedPaths": _masked(),
+        "readonlyPaths": _READ_ONLY,
+    }
+    if isolation.network != "host":
+        linux["sysctl"] = _OWN_NETWORK
+    if seccomp := profile():
+        linux["seccomp"] = seccomp
+    return linux
+
+
+@functools.cache
+def _masked() -> list[str]:
+    """With each processor's thermal events, from which one learns what its neighbours do."""
+    return [*_MASKED, *sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))]

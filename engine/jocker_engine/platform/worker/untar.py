@@ -1,0 +1,238 @@
+"""Worker operation: a tar archive into a directory, and never outside of it. Blocking; standard library only.
+
+Formats: POSIX.1-1988 and 2001 (pax), GNU; see Python's tarfile. Extended attributes are the pax records
+SCHILY.xattr.NAME that GNU tar and bsdtar write.
+"""
+
+from __future__ import annotations
+
+import decimal
+import errno
+import lzma
+import os
+import stat
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, cast
+
+from ..rootfs import resolve
+
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OverflowError, ValueError)
+_KINDS = {tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
+_XATTR = "SCHILY.xattr."
+_OVERLAY = ("trusted.overlay.", "user.overlay.")
+"""What these say is between the kernel and the layers under it; an archive has no say in that."""
+_NO_XATTR = (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.EINVAL)
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_CHUNK = 1 << 20
+
+
+class ArchiveError(Exception):
+    """It is no tar archive, a damaged one, or one that may not be extracted; one line for the user."""
+
+
+class _Header(tarfile.TarInfo):
+    """tarfile takes a bad header in the middle for the end of the archive; here it is an error."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) in (0, tarfile.BLOCKSIZE) and not any(buf):
+                raise  # it is the end
+            raise tarfile.ReadError(str(error)) from None
+
+
+def import_tar(
+    tar: str, target: str, devices: bool = True, max_entries: int = 0, max_bytes: int = 0
+) -> dict[str, int]:
+    """Extract a tar archive (plain, gzip, bzip2, xz) into `target`, a directory that nobody else writes to.
+
+    Names mean what they would if `target` were "/": "..", links and absolute names lead nowhere else. Owners,
+    modes, times, hard links, device nodes and xattrs are kept as far as this user may. With `devices` false a
+    device node is an error. Limits of 0 are none; bytes are those of the files' contents.
+
+    Returns {"files": entries that are no directories, "bytes": ...}. Raises ArchiveError, OSError.
+    """
+    extraction = _Extraction(os.path.realpath(target), devices, max_entries, max_bytes)
+    with _open(tar) as archive, _understood("damaged archive"):
+        extraction.run(archive)
+    return {"files": extraction.files, "bytes": extraction.bytes}
+
+
+def _open(path: str) -> tarfile.TarFile:
+    with open(path, "rb") as file:
+        if file.read(len(_ZSTD)) == _ZSTD:
+            raise ArchiveError("this archive is compressed with zstd: decompress it first (zstd -d)")
+    try:
+        return tarfile.open(path, "r:*", tarinfo=_Header)
+    except tarfile.ReadError:
+        why = "this is not a tar archive (plain, or compressed with gzip, bzip2 or xz)"
+        raise ArchiveError(why) from None
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Decompressors also raise OSError, one without a number."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise ArchiveError(f"{what}: {error}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ArchiveError(f"{what}: {error}") from None
+
+
+class _Extraction:
+    """One archive's way into one directory."""
+
+    def __init__(self, root: str, devices: bool, max_entries: int, max_bytes: int) -> None:
+        self.files = self.bytes = self._entries = 0
+        self._root = root
+        self._devices, self._max_entries, self._max_bytes = devices, max_entries, max_bytes
+        self._super = os.geteuid() == 0
+        self._directories: list[tuple[str, tarfile.TarInfo]] = []
+        self._parents: dict[str, str] = {}
+        """Directory as the archive names it -> its real path; forgotten when anything is replaced."""
+
+    def run(self, archive: tarfile.TarFile) -> None:
+        for member in archive:
+            self._entries += 1
+            if self._max_entries and self._entries > self._max_entries:
+                raise ArchiveError(f"the archive has more than {self._max_entries} entries")
+            self._member(archive, member)
+        for path, member in reversed(self._directories):  # only now: what is made in them changes the times
+            self._attributes(path, member)
+
+    def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        name = _clean(member.name)
+        if not name:
+            if member.isdir():
+                self._directories.append((self._root, member))
+            return
+        path = self._real(name)
+        if member.isdir():
+            if not _is_directory(path):
+                self._make_room(path, member)
+                os.mkdir(path, 0o700)
+            self._directories.append((path, member))
+            return
+        if member.islnk():
+            self._hard_link(path, member)
+        elif member.type in _KINDS:
+            self._make_room(path, member)
+            if not self._node(path, member):
+                return
+        elif member.issym():
+            self._make_room(path, member)
+            os.symlink(member.linkname, path)
+        elif member.isfile():
+            self._make_room(path, member)
+            self._content(archive.extractfile(member), path, member)
+        else:
+            return  # of a type that no standard has
+        self.files += 1
+        if not member.islnk():
+            self._attributes(path, member)
+
+    def _real(self, name: str) -> str:
+        """The host path of an entry: its directory resolved inside the root, and made if it is missing."""
+        above, _, last = name.rpartition("/")
+        if above not in self._parents:
+            try:
+                self._parents[above] = resolve(self._root, above, create=True)
+            except NotADirectoryError:
+                raise ArchiveError(f"{name!r} lies in what is not a directory") from None
+        return os.path.join(self._parents[above], last)
+
+    def _make_room(self, path: str, member: tarfile.TarInfo) -> None:
+        """Nothing is at the path afterwards; a directory is never replaced."""
+        if _is_directory(path):
+            raise ArchiveError(f"{member.name!r} is a directory earlier in the archive")
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            raise ArchiveError(f"{member.name!r} lies in what is not a directory") from None
+        self._parents.clear()
+
+    def _hard_link(self, path: str, member: tarfile.TarInfo) -> None:
+        first = self._real(_clean(member.linkname) or ".")
+        if not os.path.lexists(first) or _is_directory(first):
+            raise ArchiveError(f"hard link {member.name!r} to {member.linkname!r}, which is no file there")
+        if first == path:
+            return
+        self._make_room(path, member)
+        os.link(first, path, follow_symlinks=False)
+
+    def _node(self, path: str, member: tarfile.TarInfo) -> bool:
+        if not self._devices and not member.isfifo():
+            raise ArchiveError(f"{member.name!r} is a device node, which is not allowed here")
+        device = 0 if member.isfifo() else os.makedev(member.devmajor, member.devminor)
+        try:
+            os.mknod(path, _KINDS[member.type] | 0o600, device)
+        except PermissionError:
+            return False  # device nodes are root's
+        return True
+
+    def _content(self, content: IO[bytes] | None, path: str, member: tarfile.TarInfo) -> None:
+        assert content is not None  # it is a regular file
+        extents: list[tuple[int, int]] = cast("Any", member).sparse or [(0, member.size)]
+        self.bytes += sum(size for _, size in extents)
+        if self._max_bytes and self.bytes > self._max_bytes:
+            raise ArchiveError(f"the archive has more than {self._max_bytes} bytes of content")
+        with open(path, "xb") as file:
+            for offset, size in extents:
+                content.seek(offset)
+                file.seek(offset)
+                while size:
+                    data = content.read(min(size, _CHUNK))
+                    if not data:
+                        raise ArchiveError(f"damaged archive: {member.name!r} is cut short")
+                    file.write(data)
+                    size -= len(data)
+            file.truncate(member.size)
+
+    def _attributes(self, path: str, member: tarfile.TarInfo) -> None:
+        """Owner, mode, xattrs, time: in this order, since chown clears set-uid bits and capabilities."""
+        if self._super:
+            os.chown(path, member.uid, member.gid, follow_symlinks=False)
+        if not member.issym():
+            os.chmod(path, member.mode & 0o7777)
+        for key, value in member.pax_headers.items():
+            name = key.removeprefix(_XATTR)
+            if name != key and not name.startswith(_OVERLAY):
+                _set_xattr(path, name, value.encode(errors="surrogateescape"))
+        time = _mtime_ns(member)
+        os.utime(path, ns=(time, time), follow_symlinks=False)
+
+
+def _clean(name: str) -> str:
+    return os.path.normpath("/" + name).strip("/")
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _set_xattr(path: str, name: str, value: bytes) -> None:
+    if not hasattr(os, "setxattr"):
+        return
+    try:
+        os.setxattr(path, name, value, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_XATTR:
+            raise
+
+
+def _mtime_ns(member: tarfile.TarInfo) -> int:
+    """A pax time has more digits than tarfile's float."""
+    try:
+        return int(decimal.Decimal(member.pax_headers["mtime"]) * 10**9)
+    except (KeyError, ArithmeticError, ValueError):
+        return int(member.mtime * 10**9)

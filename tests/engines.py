@@ -1,0 +1,120 @@
+"""A real engine in a throw-away root, and the real command against it; afterwards nothing may be left."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+BIN = os.path.dirname(sys.executable)
+PROGRAMS = ("busybox", "sh", "cat", "ls", "id", "true", "sleep", "env", "tty", "stty", "dd", "chmod")
+
+
+class Engine:
+    """Start, kill and restart an engine; run commands against it."""
+
+    def __init__(self, platform: str) -> None:
+        self.platform = platform
+        self.root = tempfile.mkdtemp(prefix="jk-", dir="/tmp")
+        self.socket = os.path.join(self.root, "s")
+        self._log = open(os.path.join(self.root, "engine.log"), "ab")  # noqa: SIM115
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Engine:
+        self.process = subprocess.Popen(
+            [
+                *(os.path.join(BIN, "jocker-engine"), "--root", self.root, "--socket", self.socket),
+                *("--platform", self.platform),
+            ],
+            stdin=subprocess.DEVNULL,
+            stderr=self._log,
+            stdout=self._log,
+        )
+        for _ in range(600):
+            if self.jocker("rpc", "engine.ping", check=False).returncode == 0:
+                return self
+            assert self.process.poll() is None, self.log()
+            time.sleep(0.05)
+        raise AssertionError(self.log())
+
+    def log(self) -> str:
+        with open(os.path.join(self.root, "engine.log"), encoding="utf-8") as file:
+            return file.read()
+
+    def kill(self, signum: int = signal.SIGKILL) -> int:
+        """End the engine; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signum)
+        return self.process.wait(30)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "JOCKER_HOST": f"unix://{self.socket}"}
+
+    def jocker(self, *args: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """The command; `check`: it must succeed."""
+        done = subprocess.run(
+            [os.path.join(BIN, "jocker"), *args],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **({"stdin": subprocess.DEVNULL} if "input" not in options else {}),
+            **options,
+        )
+        assert not check or done.returncode == 0, (args, done, self.log()[-3000:])
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def popen(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([os.path.join(BIN, "jocker"), *args], env=self.env, **options)
+
+    def rpc(self, method: str, **params: Any) -> Any:
+        return json.loads(self.jocker("rpc", method, json.dumps(params)).stdout)
+
+    def base(self, name: str = "base") -> None:
+        self.jocker("image", "create", "-t", name, "--from-host", *PROGRAMS)
+
+    def close(self) -> None:
+        """Remove all containers, stop in good order, and see that nothing is left."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            ids = self.jocker("ps", "-aq").stdout.split()
+            if ids:
+                self.jocker("rm", "-f", *ids)
+            assert self.kill(signal.SIGTERM) == 0, self.log()[-3000:]
+        self._log.close()
+        assert "Traceback" not in self.log(), self.log()
+        with open("/proc/mounts", encoding="utf-8") as file:
+            assert self.root not in file.read()
+        left = _processes(self.root)
+        assert not left, left
+        assert not glob.glob("/sys/fs/cgroup/**/jocker-*", recursive=True)
+        crashes = os.path.join(self.root, "run", "crashes.log")
+        assert not os.path.exists(crashes), open(crashes).read()  # noqa: SIM115
+        shutil.rmtree(self.root)
+
+
+def _processes(root: str) -> list[str]:
+    """Command lines that name the root, after a moment for those that are ending."""
+    for _ in range(100):
+        found = []
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(path, "rb") as file:
+                    line = file.read().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if root in line:
+                found.append(line)
+        if not found:
+            return []
+        time.sleep(0.05)
+    return found
