@@ -228,7 +228,7 @@ DIFFS: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("work", "expected"), DIFFS)
+@pytest.mark.parametrize(("work", "expected"), DIFFS, ids=[work.__name__ for work, _ in DIFFS])
 async def test_diff(storage: Storage, work: Callable[[Path], None], expected: str) -> None:
     """Against a parent that is itself two layers, with something deleted and made again between them."""
     tree = Path(await storage.clone("a1", None))

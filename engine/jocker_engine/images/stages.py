@@ -254,8 +254,9 @@ class BuildState:
         return ConfigStep(instruction.line, canonical, canonical)
 
     def _absolute(self, path: str) -> str:
-        joined = posixpath.join("/", self.config.working_dir, path)
-        return posixpath.normpath(joined) + ("/" if path.endswith(("/", "/.")) and path != "/" else "")
+        joined = posixpath.normpath(posixpath.join("/", self.config.working_dir, path))
+        is_directory = path == "." or path.endswith(("/", "/."))
+        return joined + "/" if is_directory and joined != "/" else joined
 
     def _words(self, instruction: Instruction) -> list[str]:
         if instruction.words is not None:

@@ -124,10 +124,13 @@ def _mount_point(root: str, bind: Bind) -> str:
         raise PlatformError(f"cannot mount {bind.source}: it is not there")
     directory = not bind.source or os.path.isdir(bind.source)
     try:
-        path = resolve(root, inside, create=directory)
-        if not directory and not os.path.exists(path):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        path = resolve(root, inside)
+        if not os.path.exists(path):
+            os.makedirs(path if directory else os.path.dirname(path), exist_ok=True)
+            if not directory:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+            elif not bind.source:
+                os.chmod(path, 0o1777)  # runc gives a tmpfs the mode of the directory under it
     except OSError as error:
         raise PlatformError(f"cannot mount {bind.target}: {os.strerror(error.errno or 0)}") from None
     if os.path.isdir(path) != directory:
