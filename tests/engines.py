@@ -88,7 +88,7 @@ class Engine:
         if self.process.poll() is None:
             ids = self.jocker("ps", "-aq").stdout.split()
             if ids:
-                self.jocker("rm", "-f", *ids)
+                self.jocker("rm", "-f", *ids, check=False)  # one may be on its way out already
             assert self.kill(signal.SIGTERM) == 0, self.log()[-3000:]
         self._log.close()
         assert "Traceback" not in self.log(), self.log()

@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import trio
 
+from conftest import need
+from jocker_engine.platform.commands import Commands
 from jocker_engine.platform.interfaces import Bind, Isolation, Process, Runtime
+from jocker_engine.platform.portable.chroot import ChrootRuntime
 from jocker_engine.platform.shims import ShimLink, Zygote
+from jocker_engine.platform.work import work
 
 PATH = "PATH=/bin"
 LIMIT = 30
@@ -39,20 +48,17 @@ def make_root(root: Path) -> None:
 class Containers:
     """Containers of one driver; all in one directory."""
 
-    def __init__(self, directory: Path, runtime: Runtime, zygote: Zygote, network: str) -> None:
+    def __init__(self, directory: Path, runtime: Runtime, zygote: Zygote) -> None:
         self.directory = directory
         self.runtime = runtime
-        self.network = network
         self.made: dict[str, Isolation] = {}
         self._zygote = zygote
         self._links: dict[str, ShimLink] = {}
         self._count = 0
 
-    def isolation(
-        self, container: str = "", *, network: str = "", binds: tuple[Bind, ...] = (), **files: str
-    ) -> Isolation:
+    def isolation(self, *, network: str = "host", binds: tuple[Bind, ...] = (), **files: str) -> Isolation:
         """Surroundings with a fresh root; `files` by the name in /etc."""
-        container = container or f"{os.urandom(8).hex()}{len(self.made):048x}"
+        container = os.urandom(32).hex()
         own = self.directory / "containers" / container
         make_root(own / "root")
         for name, text in files.items():
@@ -62,7 +68,7 @@ class Containers:
             directory=str(own),
             rootfs=str(own / "root"),
             hostname="inside",
-            network=network or self.network,
+            network=network,
             binds=binds,
             files={f"/etc/{name}": str(own / name) for name in files},
         )
@@ -136,6 +142,71 @@ class Containers:
             await self.runtime.destroy(isolation)
         for link in self._links.values():
             await link.aclose()
+
+
+@asynccontextmanager
+async def open_containers(driver: str) -> AsyncIterator[Containers]:
+    """Containers of the driver chroot, or of oci with runc or crun; afterwards nothing may be left of them."""
+    need(shutil.which("busybox"), "busybox is not installed")
+    commands = Commands()
+    directory = Path(tempfile.mkdtemp(prefix="jr-", dir="/tmp"))  # sockets need a short path
+    try:
+        runtime = await _runtime(driver, str(directory), commands)
+        (directory / "run").mkdir(exist_ok=True)
+        zygote = await Zygote.start(str(directory / "run"))
+        containers = Containers(directory, runtime, zygote)
+        try:
+            yield containers
+        finally:
+            with trio.CancelScope(shield=True):
+                await containers.close()
+                await zygote.aclose()
+        assert await runtime.inventory() == frozenset()
+        assert traces(containers) == []
+    finally:
+        shutil.rmtree(directory)
+
+
+async def _runtime(driver: str, root: str, commands: Commands) -> Runtime:
+    """The driver, or the test is skipped with the reason."""
+    if driver == "chroot":
+        why = (await work(commands, "probe_chroot"))["mount"]
+        need(not why, f"chroot with mounts: {why}")
+        return ChrootRuntime(root, commands)
+    if sys.platform != "linux":
+        pytest.skip("OCI runtimes need Linux")
+    from jocker_engine.platform.linux.cgroup import kind
+    from jocker_engine.platform.linux.oci import OciRuntime, why_not
+
+    if driver == "crun" and kind() == "hybrid":
+        pytest.skip("crun refuses hybrid control groups")
+    why = await why_not(commands, driver)
+    need(not why, f"{driver}: {why}")
+    return OciRuntime(root, commands, shutil.which(driver) or driver)
+
+
+def traces(containers: Containers) -> list[str]:
+    """What containers have left on the host: mounts, control groups, files, processes."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        found = [line for line in file if str(containers.directory) in line]
+    for container, isolation in containers.made.items():
+        for pattern in (f"*{container}*", f"*/*{container}*"):
+            found += [str(path) for path in Path("/sys/fs/cgroup").glob(pattern)]
+        found += [name for name in os.listdir(isolation.directory) if name in ("bundle", "dev")]
+        found += standing_in(isolation.rootfs)
+    return found
+
+
+def standing_in(root: str) -> list[str]:
+    """Living processes with this root directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.path.samefile(process / "root", root):
+                found.append(str(process))
+        except OSError:
+            pass
+    return found
 
 
 def alive(pid: int) -> bool:

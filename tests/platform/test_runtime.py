@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
-from containers import KILLED, LIMIT, PATH, Containers, alive
+from containers import KILLED, LIMIT, PATH, Containers, alive, open_containers, standing_in, traces
 
 from conftest import need
-from jocker_engine.platform.commands import Commands, PlatformError
+from jocker_engine.platform.commands import PlatformError
 from jocker_engine.platform.interfaces import Bind, Process
-from jocker_engine.platform.portable.chroot import ChrootRuntime
 from jocker_engine.platform.rootfs import NoSuchUser
-from jocker_engine.platform.shims import StartFailed, Zygote
-from jocker_engine.platform.work import work
+from jocker_engine.platform.shims import StartFailed
 
 ROOT = os.geteuid() == 0
 
@@ -29,60 +25,8 @@ ROOT = os.geteuid() == 0
 @pytest.fixture(params=["runc", "crun", "chroot"])
 async def containers(request: pytest.FixtureRequest) -> AsyncIterator[Containers]:
     """Containers of each driver; afterwards nothing may be left of them."""
-    need(shutil.which("busybox"), "busybox is not installed")
-    commands = Commands()
-    directory = Path(tempfile.mkdtemp(prefix="jr-", dir="/tmp"))  # sockets need a short path
-    try:
-        if request.param == "chroot":
-            why = (await work(commands, "probe_chroot"))["mount"]
-            need(not why, f"chroot with mounts: {why}")
-            runtime: ChrootRuntime | OciRuntime = ChrootRuntime(str(directory), commands)
-        else:
-            if request.param == "crun" and kind() == "hybrid":
-                pytest.skip("crun refuses hybrid control groups")
-            why = await why_not(commands, request.param)
-            need(not why, f"{request.param}: {why}")
-            runtime = OciRuntime(str(directory), commands, shutil.which(request.param) or "")
-        run = directory / "run"
-        run.mkdir(exist_ok=True)
-        zygote = await Zygote.start(str(run))
-        made = Containers(directory, runtime, zygote, "host")
-        try:
-            yield made
-        finally:
-            with trio.CancelScope(shield=True):
-                await made.close()
-                await zygote.aclose()
-        assert await runtime.inventory() == frozenset()
-        assert traces(directory, made) == []
-    finally:
-        shutil.rmtree(directory)
-
-
-if sys.platform == "linux":
-    from jocker_engine.platform.linux.cgroup import kind
-    from jocker_engine.platform.linux.oci import OciRuntime, why_not
-
-
-def traces(directory: Path, containers: Containers) -> list[str]:
-    """What containers have left on the host: mounts, control groups, files, processes."""
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        found = [line for line in file if str(directory) in line]
-    for container, isolation in containers.made.items():
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/*{container}*")]
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*{container}*")]
-        found += [
-            name
-            for name in os.listdir(isolation.directory)
-            if name in ("bundle", "dev", "pid", "config.json")
-        ]
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if os.path.samefile(process / "root", isolation.rootfs):
-                    found.append(str(process))
-            except OSError:
-                pass
-    return found
+    async with open_containers(request.param) as made:
+        yield made
 
 
 async def test_exit_code_and_output(containers: Containers) -> None:
@@ -94,7 +38,7 @@ async def test_exit_code_and_output(containers: Containers) -> None:
     assert await containers.runtime.inventory() == {isolation.id}
     await containers.runtime.destroy(isolation)
     assert await containers.runtime.inventory() == frozenset()
-    assert traces(containers.directory, containers) == []
+    assert traces(containers) == []
 
 
 async def test_a_container_is_started_again(containers: Containers) -> None:
@@ -354,7 +298,7 @@ async def test_kill_all(containers: Containers) -> None:
         assert await containers.wait("e" * 12) == KILLED
         await containers.runtime.destroy(isolation)
         del containers.made[isolation.id]
-        while [path for path in Path("/proc").glob("[0-9]*") if stands_in(path, isolation.rootfs)]:
+        while standing_in(isolation.rootfs):
             await trio.sleep(0.01)
     assert alive(bystander)
     assert await containers.runtime.inventory() == {other.id}
@@ -366,7 +310,7 @@ async def test_the_end_of_the_main_process_ends_all(containers: Containers) -> N
     code, _ = await containers.run(isolation, Process(("sh", "-c", script), (PATH,)))
     assert code == 0
     with trio.fail_after(LIMIT):
-        while [path for path in Path("/proc").glob("[0-9]*") if stands_in(path, isolation.rootfs)]:
+        while standing_in(isolation.rootfs):
             await trio.sleep(0.01)
 
 
@@ -387,11 +331,3 @@ async def test_containers_side_by_side(containers: Containers) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(4):
             nursery.start_soon(life, number)
-
-
-def stands_in(process: Path, root: str) -> bool:
-    """Whether this is the root directory of a living process."""
-    try:
-        return os.path.samefile(process / "root", root)
-    except OSError:
-        return False

@@ -14,6 +14,7 @@ from typing import Any
 from ..commands import PlatformError
 from ..interfaces import Bind, Isolation, Process
 from ..rootfs import NoSuchUser, lookup_user, resolve
+from .cgroup import MOUNTS, kind
 from .seccomp import profile
 
 CAPABILITIES = [
@@ -58,7 +59,7 @@ def config(isolation: Isolation, process: Process, cgroup: str) -> dict[str, Any
     """config.json. Makes the working directory and the mount points in the root. Raises PlatformError."""
     what = describe(isolation, process)
     try:
-        resolve(isolation.rootfs, process.cwd, create=True)
+        os.makedirs(resolve(isolation.rootfs, what["cwd"]), exist_ok=True)
     except OSError as error:
         raise PlatformError(f"working directory {process.cwd}: {os.strerror(error.errno or 0)}") from None
     return {
@@ -86,7 +87,7 @@ def describe(isolation: Isolation, process: Process) -> dict[str, Any]:
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
         "args": list(process.argv),
         "env": env,
-        "cwd": os.path.normpath("/" + process.cwd.lstrip("/")),
+        "cwd": _clean(process.cwd),
         "capabilities": {"bounding": CAPABILITIES, "effective": held, "permitted": held},
         "noNewPrivileges": False,
     }
@@ -99,29 +100,33 @@ def _mounts(isolation: Isolation) -> list[dict[str, Any]]:
     files = [Bind(source, target) for target, source in isolation.files.items()]
     wanted = [(_mount_point(isolation.rootfs, bind), bind) for bind in (*files, *isolation.binds)]
     mounts = [
-        {"destination": target, "type": kind, "source": source, "options": options}
-        for target, kind, source, options in _MOUNTS
+        {"destination": target, "type": what, "source": source, "options": options}
+        for target, what, source, options in _MOUNTS
     ]
     # A directory comes before what is mounted in it.
     for target, bind in sorted(wanted, key=lambda item: item[0].count("/")):
         access = "ro" if bind.read_only else "rw"
-        if bind.source:
-            kind, source, options = "bind", bind.source, ["rbind", "rprivate", access]
-        else:
-            kind, source, options = "tmpfs", "tmpfs", [*_QUIET, "mode=1777", access]
-        mounts.append({"destination": target, "type": kind, "source": source, "options": options})
+        what, options = ("bind", ["rbind", "rprivate"]) if bind.source else ("tmpfs", [*_QUIET, "mode=1777"])
+        mounts.append(
+            {
+                "destination": target,
+                "type": what,
+                "source": bind.source or "tmpfs",
+                "options": [*options, access],
+            }
+        )
     return mounts
 
 
 def _mount_point(root: str, bind: Bind) -> str:
     """Where to mount, as seen inside and without links on the way; made if it is not there."""
-    inside = os.path.normpath("/" + bind.target.lstrip("/"))
+    inside = _clean(bind.target)
     if inside == "/":
         raise PlatformError("cannot mount over the root directory of a container")
-    if inside.startswith(_MADE_BY_RUNTIME):
-        return inside
     if bind.source and not os.path.exists(bind.source):
         raise PlatformError(f"cannot mount {bind.source}: it is not there")
+    if inside.startswith(_MADE_BY_RUNTIME):
+        return inside
     directory = not bind.source or os.path.isdir(bind.source)
     try:
         path = resolve(root, inside)
@@ -141,18 +146,23 @@ def _mount_point(root: str, bind: Bind) -> str:
     return "/" + os.path.relpath(path, root)
 
 
+def _clean(path: str) -> str:
+    return os.path.normpath("/" + path.lstrip("/"))
+
+
 def _linux(isolation: Isolation, cgroup: str) -> dict[str, Any]:
-    namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "cgroup")]
+    namespaces: list[dict[str, str]] = [{"type": name} for name in ("pid", "mount", "ipc", "uts", "cgroup")]
     if isolation.network == "none":
         namespaces.append({"type": "network"})
     elif isolation.network != "host":
         namespaces.append({"type": "network", "path": isolation.network})
+    # The tmpfs in which a runtime mounts the hierarchies of version 1 stays writable by itself.
     linux: dict[str, Any] = {
         "namespaces": namespaces,
         "cgroupsPath": cgroup,
         "resources": {"devices": [{"allow": False, "access": "rwm"}]},
         "maskedPaths": _masked(),
-        "readonlyPaths": _READ_ONLY,
+        "readonlyPaths": _READ_ONLY if kind() == "v2" else [*_READ_ONLY, MOUNTS],
     }
     if isolation.network != "host":
         linux["sysctl"] = _OWN_NETWORK
