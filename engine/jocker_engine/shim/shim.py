@@ -33,6 +33,14 @@ _RETRY = 1.0
 _KILL_AGAIN = 0.02
 
 
+def become_shim() -> None:
+    """Make this process what a shim must be before anything else."""
+    for signum in IGNORED:
+        signal.signal(signum, signal.SIG_IGN)
+    namespaces.become_reaper()
+    namespaces.set_name("jocker-shim")
+
+
 class Shim:
     """The states: waiting for `start`, starting (the runtime command runs), running, ended, told."""
 
@@ -63,21 +71,20 @@ class Shim:
 
     def run(self) -> None:
         """Until the process, its clients and its logs are done."""
-        for signum in IGNORED:
-            signal.signal(signum, signal.SIG_IGN)
         wake, waker = os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(waker, False)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda signum, frame: None)
-        namespaces.become_reaper()
-        namespaces.set_name("jocker-shim")
         assert self._listener is not None
         self._listener.setblocking(False)
         self.loop.watch(wake, READ, lambda events: self._children_changed(wake))
         self.loop.watch(self._listener.fileno(), READ, self._accept)
         self.loop.later(_UNUSED, self._vanish)
         self.loop.run()
+        signal.set_wakeup_fd(-1)
+        os.close(wake)
+        os.close(waker)
 
     # --- the control protocol
 
@@ -242,6 +249,7 @@ class Shim:
         launch, ends = self._launch, self._stdio
         assert launch is not None and ends is not None
         self._stdio = None
+        self._close_console()
         self._pid = self._status["pid"] = pid
         if ends.input is not None:
             self._input = stdio.Input(self.loop, ends.input, launch.tty, self._control_input)
@@ -297,13 +305,16 @@ class Shim:
             self._failed(error)
         else:
             self._started(pid)
-        finally:
-            if self._console is not None:
-                self._console.close()
+
+    def _close_console(self) -> None:
+        if self._console is not None:
+            self._console.close()
+            self._console = None
 
     # --- the end
 
     def _failed(self, error: StartError) -> None:
+        self._close_console()
         if self._stdio is not None:
             self._stdio.close()
             self._stdio = None

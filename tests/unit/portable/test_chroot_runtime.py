@@ -153,7 +153,7 @@ async def test_kill_all_finds_processes_by_their_root(
         )
 
     # One that left its parent and its session, and one outside in the same directory.
-    main = inside("trap '' TERM; (sleep 100 & sleep 100 & echo; wait) & wait")
+    main = inside("trap '' TERM; (sleep 100 & sleep 100 & echo; wait) & wait; sleep 100")
     bystander = subprocess.Popen(["sleep", "100"], cwd=isolation.rootfs)
     assert main.stdout is not None
     try:

@@ -131,13 +131,14 @@ async def test_terminal() -> None:
 async def test_typing_on_a_terminal() -> None:
     async with bench() as b:
         client = Client()
-        link = await b.sh('echo ready; read line; echo "<$line>"; cat', (client, True), tty=True, stdin=True)
+        script = 'trap "exit 30" INT; echo ready; read line; echo "<$line>"; while :; do sleep 0.01; done'
+        link = await b.sh(script, (client, True), tty=True, stdin=True)
         await client.until(b"ready")
         await client.send(wire.STDIN, b"hello\r")
         await client.until(b"<hello>")
         await client.send(wire.STDIN, b"\x03")  # Ctrl-C: it has a controlling terminal
-        assert await client.result() == {"exit_code": 130}
-        assert await link.wait() == 130
+        assert await client.result() == {"exit_code": 30}
+        assert await link.wait() == 30
 
 
 async def test_two_clients_and_a_third_from_the_start() -> None:
