@@ -145,10 +145,13 @@ def main() -> None:
         sys.stdout.flush()
     except click.exceptions.Abort:
         code = 130
-    except click.ClickException as error:
-        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "jocker"
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "jocker"
         print(f"jocker: {error.format_message()} (see `{where} --help`)", file=sys.stderr)
-        code = 64 if fails_with == 1 else 125
+        code = 64 if fails_with == 1 else fails_with
+    except click.ClickException as error:
+        print(f"jocker: {error.format_message()}", file=sys.stderr)
+        code = fails_with
     except JockerError as error:
         if debug:
             raise

@@ -21,17 +21,21 @@ def version(ctx: click.Context, format_: str) -> None:
     from importlib.metadata import version as installed
 
     client = {"version": installed("jocker"), "python": sys.version.split()[0]}
-    engine = ctx.obj.engine.call("engine.version")
-    both = {"client": client, "engine": engine}
-    if format_ == "json":
-        print(json.dumps(render.docker(both)))
-    elif format_:
-        render.details([both], format_)
-    else:
-        for name, facts in both.items():
-            print(f"{name.capitalize()}:")
-            for key, value in facts.items():
-                print(f"  {key + ':':<14} {value}")
+    if format_:
+        both = {"client": client, "engine": ctx.obj.engine.call("engine.version")}
+        if format_ == "json":
+            print(json.dumps(render.docker(both)))
+        else:
+            render.details([both], format_)
+        return
+    _facts("Client", client)  # also when there is no engine to ask
+    _facts("Engine", ctx.obj.engine.call("engine.version"))
+
+
+def _facts(title: str, facts: dict[str, str]) -> None:
+    print(f"{title}:")
+    for key, value in facts.items():
+        print(f"  {key + ':':<14} {value}")
 
 
 @click.command()
