@@ -142,8 +142,8 @@ class Shim:
             self._begin(launch)
         except StartError as error:
             self._failed(error)
-        except OSError as error:
-            self._failed(StartError(125, f"{error.filename or 'shim'}: {error.strerror}"))
+        except (OSError, ValueError, TypeError) as error:
+            self._failed(StartError(125, f"shim: {error}"))  # of the record, or of the machine
 
     def _watch(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
         self._watchers.add(connection)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 
@@ -191,6 +192,27 @@ async def test_the_exit_status_on_a_full_disk() -> None:
         status = read_status(b.status)
         assert status is not None
         assert status["exit_code"] == 6
+
+
+async def test_no_shim_stays_for_a_container_that_was_removed() -> None:
+    async with bench() as b:
+        os.mkdir(b.directory + "/container")
+        where = b.directory + "/container/"
+        link = await b.sh("exec sleep 1000", status=where + "status", log=where + "log")
+        shim = parent(b.pids[0])
+        await link.aclose()
+        shutil.rmtree(where)
+        os.kill(b.pids[0], signal.SIGKILL)
+        await eventually(lambda: not os.path.exists(f"/proc/{shim}"))
+
+
+async def test_a_record_that_makes_no_sense() -> None:
+    async with bench() as b:
+        for bad in ({"log": "/tmp/\0"}, {"argv": ["echo", "\0"]}, {"cwd": "\0"}, {"root": 5}):
+            with pytest.raises(StartFailed) as caught:
+                await b.start(b.launch("true", **bad) if "argv" not in bad else b.launch(*bad["argv"]))
+            assert caught.value.exit_code in (125, 126)
+        await eventually(lambda: not [name for name in os.listdir(b.directory) if len(name) == 12])
 
 
 async def test_memory_of_a_shim() -> None:
