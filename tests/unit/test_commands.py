@@ -52,6 +52,13 @@ async def test_failure() -> None:
     assert there.data == {"argv": argv, "exit_code": 4, "stderr": "one\ntwo\n"}
 
 
+async def test_a_failure_of_many_words() -> None:
+    with pytest.raises(PlatformError) as caught:
+        await Commands().run(["sh", "-c", "yes | head -c 1000000 >&2; echo end >&2; exit 1"])
+    assert caught.value.stderr.endswith("y\nend\n")
+    assert len(caught.value.message) < 5000
+
+
 async def test_a_program_that_is_not_there() -> None:
     with pytest.raises(PlatformError, match=r"^no-such-program: cannot be run: No such file or directory$"):
         await Commands().run(["no-such-program", "x"])

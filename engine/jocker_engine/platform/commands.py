@@ -22,6 +22,10 @@ _ENVIRONMENT = {
 }
 
 
+_SAID = 4096
+"""Bytes of standard error that are kept, the last ones: an error goes over the wire."""
+
+
 class PlatformError(PlatformFailed):
     """The operating system, or a command of it, refused. One line; what a command said is in `stderr`."""
 
@@ -35,7 +39,7 @@ class PlatformError(PlatformFailed):
 
 @dataclass(frozen=True)
 class Completed:
-    """A command that ended by itself."""
+    """A command that ended by itself; of a long standard error only the end is kept."""
 
     argv: tuple[str, ...]
     exit_code: int
@@ -77,7 +81,7 @@ class Commands:
                 )
             except OSError as error:
                 raise PlatformError(f"{argv[0]}: cannot be run: {error.strerror}", argv=argv) from None
-            stderr = done.stderr.decode(errors="replace")
+            stderr = done.stderr[-_SAID:].decode(errors="replace")
             if check and done.returncode != 0:
                 said = " ".join(stderr.split()) or "it said nothing"
                 raise PlatformError(

@@ -120,7 +120,7 @@ class Client(Peer):
                 self._owner.frame(self, kind, payload)
         except BlockingIOError:
             return
-        except (OSError, ValueError, wire.FramingError):
+        except (OSError, ValueError, RecursionError, wire.FramingError):
             self.close()
             return
         if not data:

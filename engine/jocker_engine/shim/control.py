@@ -73,7 +73,7 @@ class Connection(Peer):
             self._request(self, json.loads(line), self._fds)
         except Refused as refused:
             self.tell(event="refused", error=str(refused))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             self.tell(event="refused", error=f"bad request: {error!r}")
         self._close_fds()
 

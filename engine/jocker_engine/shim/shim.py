@@ -92,8 +92,8 @@ class Shim:
         assert self._listener is not None
         try:
             sock, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
+        except OSError:
+            return  # it was given up, or there are too many: those that are there go on
         self.loop.cancel(self._vanish)
         self._connections.add(Connection(self.loop, sock, self._request, self._disconnected))
 

@@ -151,7 +151,15 @@ async def test_signals_do_not_end_a_shim() -> None:
 async def test_garbage_on_the_control_socket() -> None:
     async with bench() as b:
         link = await b.sh("read x; exit 4", stdin=True)
-        for request in (b"nonsense\n", b"[]\n", b'{"op":"start"}\n', b'{"op":"fly"}\n', b'{"op":"attach"}\n'):
+        for request in (
+            b"nonsense\n",
+            b"[]\n",
+            b'{"op":"start"}\n',
+            b'{"op":"fly"}\n',
+            b'{"op":"attach"}\n',
+            b'{"op":"signal","signum":1e99}\n',
+            b'{"op":"signal","signum":%d}\n' % 10**30,
+        ):
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(b.socket)
                 sock.send(request)

@@ -41,7 +41,7 @@ def kill(group: str) -> None:
         try:
             with open(os.path.join(directory, "cgroup.procs"), encoding="ascii") as file:
                 pids = [int(line) for line in file]
-        except (FileNotFoundError, OSError) as error:
+        except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
             continue

@@ -91,8 +91,8 @@ class ChrootRuntime:
             new = set(_processes(root)) - killed
             if not new:
                 return
-            for found in new:
-                _kill(found, signal.SIGKILL)
+            for found in sorted(new, key=lambda each: each != pid):  # the main process first: it shall not
+                _kill(found, signal.SIGKILL)  # end by itself because its children did
             killed |= new
 
     async def destroy(self, isolation: Isolation) -> None:
