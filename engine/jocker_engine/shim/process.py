@@ -62,7 +62,6 @@ def enter(launch: Launch, stdio: tuple[int, ...]) -> int:
             raise StartError(126, f'chdir to "{launch.cwd}" failed: {_why(error)}') from None
         _change_ids(launch)
         namespaces.die_with_parent(signal.SIGKILL)
-        os.umask(0o022)
         _execute(launch.argv, dict(item.partition("=")[::2] for item in launch.env))
 
     return _fork(become, stdio)
@@ -138,6 +137,7 @@ def _fork(become: Callable[[], NoReturn], stdio: tuple[int, ...]) -> int:
         try:
             os.close(read)
             os.setsid()
+            os.umask(0o022)
             signal.set_wakeup_fd(-1)
             for signum in _DEFAULTED:
                 signal.signal(signum, signal.SIG_DFL)

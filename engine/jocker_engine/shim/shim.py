@@ -22,7 +22,7 @@ from .files import remove, write_status
 from .launch import PROTOCOL_VERSION, Launch
 from .loop import READ, Loop
 from .output import Output
-from .process import IGNORED, StartError, command, command_failed, enter, exit_code
+from .process import StartError, command, command_failed, enter, exit_code
 
 _UNUSED = 30.0
 """Seconds that a shim waits for somebody to talk to it at all."""
@@ -31,14 +31,6 @@ _GRACE = 2.0
 _RETRY = 1.0
 """Seconds between attempts to write the exit status to a full disk."""
 _KILL_AGAIN = 0.02
-
-
-def become_shim() -> None:
-    """Make this process what a shim must be before anything else."""
-    for signum in IGNORED:
-        signal.signal(signum, signal.SIG_IGN)
-    namespaces.become_reaper()
-    namespaces.set_name("jocker-shim")
 
 
 class Shim:

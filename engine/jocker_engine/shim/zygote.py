@@ -25,7 +25,8 @@ from typing import Any
 from . import logs, namespaces
 from .files import remove
 from .launch import Launch, LogRequest, dump
-from .shim import Shim, become_shim
+from .process import IGNORED
+from .shim import Shim
 
 _BACKLOG = 16
 _KEY = re.compile(r"[0-9a-f]{12}")
@@ -130,7 +131,10 @@ class Zygote:
 
 
 def _run_shim(listener: socket.socket, path: str) -> None:
-    become_shim()
+    for signum in IGNORED:
+        signal.signal(signum, signal.SIG_IGN)
+    namespaces.become_reaper()
+    namespaces.set_name("jocker-shim")
     Shim(listener, path).run()
 
 

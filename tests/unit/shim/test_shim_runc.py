@@ -124,6 +124,8 @@ async def test_run(tmp_path: Path) -> None:
         status = read_status(made.bench.status)
         assert status is not None
         assert (status["exit_code"], status["pid"]) == (42, pid)
+        mount_point = tmp_path / "rootfs" / "proc"  # made by runc, not with the zygote's own umask
+        assert mount_point.stat().st_mode & 0o777 == 0o755
 
 
 async def test_a_process_that_ends_before_its_runtime(tmp_path: Path) -> None:

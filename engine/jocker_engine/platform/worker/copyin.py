@@ -65,24 +65,6 @@ def copy_in(
         raise CopyError(f"{word} failed: damaged archive: {error}") from None
 
 
-def import_tar(tar: str, target: str) -> dict[str, int]:
-    """Extract a tar archive (plain, gzip, bzip2, xz) into `target`, a directory that nobody else writes to.
-
-    Owners, modes, times, hard links and device nodes are kept as far as this user may; nothing is written
-    outside. Returns {"files": ...}. Raises CopyError for what is no tar, OSError.
-    """
-    archive = open_archive(tar)
-    if archive is None:
-        raise CopyError("this is not a tar archive (plain, or compressed with gzip, bzip2 or xz)")
-    copier = _CopyIn(target, None, None)
-    with archive:
-        try:
-            copier.archive(archive, "/")
-        except _DAMAGED as error:
-            raise CopyError(f"damaged archive: {error}") from None
-    return {"files": copier.files}
-
-
 def open_archive(path: str) -> tarfile.TarFile | None:
     """The tar archive, plain or compressed (gzip, bzip2, xz), or None for a file that is none."""
     try:
