@@ -31,23 +31,22 @@ def why_not(platform: str) -> str:
     return ""
 
 
-@pytest.fixture(scope="session", params=["linux", "portable"])
-def shared(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """An engine with the image `base`, for tests that leave it as it was."""
-    reason = why_not(request.param)
+def _engine(platform: str) -> Iterator[Engine]:
+    reason = why_not(platform)
     need(not reason, reason)
-    engine = Engine(request.param).start()
+    engine = Engine(platform).start()
     engine.base()
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session", params=["linux", "portable"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine with the image `base`, for tests that leave it as it was."""
+    yield from _engine(request.param)
 
 
 @pytest.fixture(params=["linux", "portable"])
 def own(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine with the image `base` that the test may do anything to."""
-    reason = why_not(request.param)
-    need(not reason, reason)
-    engine = Engine(request.param).start()
-    engine.base()
-    yield engine
-    engine.close()
+    yield from _engine(request.param)

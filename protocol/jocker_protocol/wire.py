@@ -66,11 +66,6 @@ def frame(kind: int, payload: bytes = b"") -> bytes:
     return HEADER.pack(kind, len(payload)) + payload
 
 
-def json_frame(kind: int, value: Any) -> bytes:
-    """One frame with a JSON payload."""
-    return frame(kind, json.dumps(value, separators=(",", ":")).encode())
-
-
 def line(kind: int, payload: bytes = b"") -> bytes:
     """The same frame as a JSON line: {"kind": "stdout", "data": "text"}, {"kind": "result", "value": {...}}.
 

@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import msgspec
 import trio
 
 from jocker_protocol import types as t
@@ -29,6 +28,7 @@ from ..house import House
 from ..images.manager import Build, MakeBase
 from ..images.names import check_tag
 from ..otp import Node, System
+from ..parting import say_last
 from ..version import VERSION
 from .dispatch import Handler
 from .peer import Peer
@@ -165,16 +165,13 @@ class _Handlers:
     async def _hand_over(self, connection: StreamConnection, message: Callable[[int], Any]) -> None:
         """Give the socket to a container's actor; a refusal is told on it, as its last frame."""
         fd = connection.detach()
-        last = socket.socket(fileno=os.dup(fd))
-        with last:
-            try:
-                await self._ask("containers", message(fd))
-            except JockerError as error:
-                payload = msgspec.json.encode(error.to_wire())
-                try:
-                    last.send(wire.ENCODERS[connection.framing](wire.ERROR, payload))
-                except OSError:
-                    pass  # it is gone, and wants to know nothing
+        ours = os.dup(fd)
+        try:
+            await self._ask("containers", message(fd))
+        except JockerError as error:
+            say_last(ours, connection.framing, wire.ERROR, error.to_wire())
+        finally:
+            os.close(ours)
 
     # --- streams of images ---
 

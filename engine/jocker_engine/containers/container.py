@@ -16,12 +16,14 @@ import msgspec
 import trio
 
 from jocker_protocol import types as t
+from jocker_protocol import wire
 from jocker_protocol.errors import CannotStart, Conflict, InvalidState, JockerError
 
 from ..clock import boot_id, new_id, now
 from ..db import store as sql
 from ..house import House
 from ..otp import Actor, ActorDown, Reply, handles
+from ..parting import say_last
 from ..platform.interfaces import Isolation
 from ..platform.rootfs import NoSuchUser
 from ..platform.shims import ShimLink, ShimLost, ShimRefused, StartFailed, connect, read_status
@@ -199,7 +201,8 @@ class Container(Actor):
                 self.ref.cast(NotStarted(error.exit_code, error.error))
                 return
             except _CANNOT_START as error:
-                _tell_parked(parked, 125, str(error))
+                for fd, framing, _ in parked:  # no shim will tell them
+                    say_last(fd, framing, wire.RESULT, {"exit_code": 125, "error": str(error)})
                 await self._take_down()
                 self.ref.cast(NotStarted(125, str(error)))
                 return
@@ -600,22 +603,6 @@ class Container(Actor):
 
 def _with_stdio(launch: Launch, **fields: Any) -> Launch:
     return Launch.from_json({**launch.to_json(), **fields})
-
-
-def _tell_parked(parked: list[tuple[int, str, bool]], exit_code: int, error: str) -> None:
-    """Clients that waited for a start which did not even reach a shim get their result from here."""
-    import socket
-
-    from jocker_protocol import wire
-
-    payload = msgspec.json.encode({"exit_code": exit_code, "error": error})
-    for fd, framing, _ in parked:
-        with socket.socket(fileno=os.dup(fd)) as client:
-            client.setblocking(False)
-            try:
-                client.send(wire.ENCODERS[framing](wire.RESULT, payload))
-            except OSError:
-                pass  # it went away, which is its right
 
 
 def _answer(replies: list[Reply], value: Any) -> None:

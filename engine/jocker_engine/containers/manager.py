@@ -116,7 +116,6 @@ class ContainersManager(Actor):
             state=t.ContainerState(status="creating"),
         )
         record = await self._insert(record, chosen=bool(wish.name))
-        made = False
         try:
             os.makedirs(house.layout.container(container), mode=0o710)
             rootfs = await house.drivers.storage.clone(container, image.layer)
@@ -124,12 +123,10 @@ class ContainersManager(Actor):
             await house.drivers.storage.unmount(container)
             record.state.status = lifecycle.follow("creating", "made")
             await house.store.write(sql.update_container(record))
-            made = True
         finally:
             # Made or not, its actor takes it from here: a record that is still "creating" it removes.
             with trio.CancelScope(shield=True):
                 await self._bring_up(container)
-        assert made
         return t.Created(id=container)
 
     async def _insert(self, record: ContainerRecord, *, chosen: bool) -> ContainerRecord:

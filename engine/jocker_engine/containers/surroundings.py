@@ -7,10 +7,9 @@ import os
 from jocker_protocol.types import ContainerCreate, ImageConfig
 
 from ..db.records import ContainerRecord
+from ..images.stages import DEFAULT_PATH
 from ..layout import Layout
 from ..platform.interfaces import Bind, Isolation, Process
-
-DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def merge(image: ImageConfig, wish: ContainerCreate) -> ImageConfig:
@@ -50,7 +49,7 @@ def process(
     config: ImageConfig, hostname: str, *, tty: bool = False, rows: int = 0, cols: int = 0
 ) -> Process:
     """The main process."""
-    base = [DEFAULT_PATH, f"HOSTNAME={hostname}", *(["TERM=xterm"] if tty else [])]
+    base = [f"PATH={DEFAULT_PATH}", f"HOSTNAME={hostname}", *(["TERM=xterm"] if tty else [])]
     return Process(
         argv=tuple(argv(config)),
         env=tuple(merge_env(base, config.env)),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from jocker_protocol.errors import BadDockerfile
 from jocker_protocol.types import ImageConfig
 
-from .dockerfile import Dockerfile, Heredoc, Instruction, heredoc_stripped, parse
+from .dockerfile import Dockerfile, Heredoc, Instruction, heredoc_stripped
 from .words import BadSubstitution, expand, split
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -446,17 +446,3 @@ class BuildState:
         """Variables in a here-document; quotes are text there."""
         escaped = text.replace('"', f'{self.dockerfile.escape}"')
         return _expand(self.dockerfile, instruction, f'"{escaped}"', self.env())
-
-
-__all__ = [
-    "BuildState",
-    "ConfigStep",
-    "CopyStep",
-    "Plan",
-    "RunStep",
-    "Stage",
-    "Step",
-    "WorkdirStep",
-    "parse",
-    "plan",
-]
