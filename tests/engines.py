@@ -26,13 +26,16 @@ class Engine:
         self.socket = os.path.join(self.root, "s")
         self._log = open(os.path.join(self.root, "engine.log"), "ab")  # noqa: SIM115
         self.process: subprocess.Popen[bytes] | None = None
+        self.command = [os.path.join(BIN, "jocker-engine")]
+        self.environment: dict[str, str] = {}
 
     def start(self) -> Engine:
         self.process = subprocess.Popen(
             [
-                *(os.path.join(BIN, "jocker-engine"), "--root", self.root, "--socket", self.socket),
-                *("--platform", self.platform),
+                *self.command,
+                *("--root", self.root, "--socket", self.socket, "--platform", self.platform),
             ],
+            env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             stderr=self._log,
             stdout=self._log,

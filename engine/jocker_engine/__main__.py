@@ -135,7 +135,7 @@ async def _run(config: Config, layout: Layout, commands: Commands) -> int:
         layout=layout,
         commands=commands,
         drivers=drivers,
-        store=Store(system.ref("db")),
+        store=Store(system.ref("db"), system.ref("events")),
         shims=Shims(system.ref("zygote")),
     )
     log.info(

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import secrets
 import time
+
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
 
 
 def now() -> str:
     """RFC 3339 in UTC, nanoseconds."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+
+
+def canonical(text: str) -> str:
+    """Any RFC 3339 time as `now` writes it, so that comparing the texts compares the times. Raises ValueError."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no RFC 3339 time such as 2026-01-31T12:00:00Z")
+    zone = "+00:00" if match[3] in "Zz" else match[3]
+    whole = datetime.datetime.fromisoformat(match[1] + zone).astimezone(datetime.UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{(match[2] or '').ljust(9, '0')}Z"
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Between two times as `now` writes them; 0 where one is "" or they are in the wrong order."""
+    if not start or not end:
+        return 0.0
+    first, last = (datetime.datetime.fromisoformat(text[:26] + "+00:00").timestamp() for text in (start, end))
+    return max(0.0, last - first)
 
 
 def new_id() -> str:

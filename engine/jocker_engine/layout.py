@@ -28,6 +28,11 @@ class Layout:
         return os.path.join(self.root, "jocker.sqlite")
 
     @property
+    def reserve(self) -> str:
+        """Space kept back for a full disk."""
+        return os.path.join(self.root, "reserve")
+
+    @property
     def run(self) -> str:
         """Sockets of shims: short, since a socket's path has about 100 bytes."""
         return os.path.join(self.root, "run")

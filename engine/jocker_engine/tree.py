@@ -7,7 +7,10 @@ from .api.listener import Api
 from .api.streams import StreamBroker
 from .containers.manager import SUPERVISOR as CONTAINERS
 from .containers.manager import ContainersManager
+from .containers.startup import Startup
 from .db.database import Database
+from .db.reserve import Reserve
+from .events import Journal
 from .house import House
 from .images.manager import BUILDS, ImagesManager
 from .otp import ChildSpec, DynamicSupervisor, Supervisor, System
@@ -45,7 +48,8 @@ def tree(system: System, house: House) -> Supervisor:
     return Supervisor(
         "root",
         [
-            ChildSpec("db", lambda: Database(house.layout.database)),
+            ChildSpec("db", lambda: Database(house.layout.database, Reserve(house.layout.reserve))),
+            ChildSpec("events", lambda: Journal(house.store)),
             ChildSpec(
                 "platform",
                 lambda: Supervisor("platform", [ChildSpec("zygote", lambda: ZygoteActor(house.layout.run))]),
@@ -53,6 +57,7 @@ def tree(system: System, house: House) -> Supervisor:
             ChildSpec("volumes", lambda: VolumesManager(house)),
             ChildSpec("images.all", images),
             ChildSpec("containers.root", containers),
+            ChildSpec("startup", lambda: Startup(house), restart="temporary"),
             ChildSpec("api", api),
         ],
         strategy="rest_for_one",

@@ -29,6 +29,22 @@ CATALOGUE: tuple[Method, ...] = (
     Method("engine.version", t.Empty, t.Version, "Versions of the engine, its API and its system."),
     Method("engine.info", t.Empty, t.Info, "What the engine runs on and how much it holds."),
     Method("system.tree", t.Empty, t.TreeNode, "The live supervision tree."),
+    Method(
+        "system.events",
+        t.Events,
+        t.Ticket,
+        "What happened and happens, from the journal.",
+        stream="down: progress (Event); ends with result {} when `until` has passed",
+    ),
+    Method("system.check", t.Check, t.Checked, "Compare database and platform.", changes=True),
+    Method("system.backup", t.Backup, t.BackedUp, "Copy the database while all goes on.", changes=True),
+    Method(
+        "system.shutdown",
+        t.Shutdown,
+        t.ShutDown,
+        "Stop all containers, in reverse order of dependency, and start none until the engine is started anew.",
+        changes=True,
+    ),
     Method("rpc.discover", t.Empty, t.Schema, "This catalogue as an OpenRPC document."),
     Method("stream.open", t.StreamOpen, t.StreamReady, "Turn this connection into the stream of a ticket."),
     Method(

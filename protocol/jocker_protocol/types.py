@@ -37,6 +37,23 @@ class Ticket(Result):
 # --- configuration of images and containers ------------------------------------------------------
 
 
+class Healthcheck(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How to find out whether a container is healthy; the meaning is Docker's (HEALTHCHECK in its Dockerfile reference)."""
+
+    test: list[str] = []
+    """["CMD", program, argument...], ["CMD-SHELL", text], ["NONE"]; []: the image's."""
+    interval: float = 0
+    """Seconds between probes; here and below 0 is the image's, else Docker's default: 30."""
+    timeout: float = 0
+    """Seconds for one probe: 30."""
+    start_period: float = 0
+    """Seconds after the start in which failures do not count: 0."""
+    start_interval: float = 0
+    """Seconds between probes in the start period: 5."""
+    retries: int = 0
+    """Failures in a row that make it unhealthy: 3."""
+
+
 class ImageConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How to run an image; the fields of the OCI image specification's config object, in snake_case."""
 
@@ -50,6 +67,17 @@ class ImageConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
     stop_signal: str = ""
     shell: list[str] | None = None
+    healthcheck: Healthcheck | None = None
+
+
+class RestartPolicy(
+    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What happens when a container ends by itself, and when the engine starts."""
+
+    name: Literal["no", "on-failure", "always", "unless-stopped", "on-startup"] = "no"
+    maximum_retry_count: int = 0
+    """Of on-failure; 0: no limit."""
 
 
 class Mount(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -91,6 +119,12 @@ class ContainerCreate(Params, frozen=True):
     labels: dict[str, str] = {}
     stop_signal: str = ""
     stop_timeout: int | None = None
+    restart_policy: RestartPolicy = RestartPolicy()
+    depends_on: list[str] = []
+    """Containers that are started before this one when the engine starts, and stopped after it."""
+    healthcheck: Healthcheck | None = None
+    init: bool = False
+    """Run an init as the first process, which passes signals on and reaps orphans."""
 
 
 class Created(Result):
@@ -181,12 +215,33 @@ class ContainerSummary(Result):
     network: str
     ports: list[str] = []
     mounts: list[str] = []
+    health: str = ""
+    """starting, healthy or unhealthy; "" without a health check."""
 
 
 class Containers(Result):
     """`container.list`'s answer, newest first."""
 
     containers: list[ContainerSummary]
+
+
+class Probe(msgspec.Struct, kw_only=True):
+    """One run of a health check."""
+
+    start: str
+    end: str
+    exit_code: int
+    output: str
+    """At most 4096 bytes."""
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """What the health check found."""
+
+    status: Literal["starting", "healthy", "unhealthy"]
+    failing_streak: int = 0
+    log: list[Probe] = []
+    """The last five probes of this engine's life, the newest last."""
 
 
 class ContainerState(msgspec.Struct, kw_only=True):
@@ -203,6 +258,10 @@ class ContainerState(msgspec.Struct, kw_only=True):
     boot_id: str = ""
     """The boot it was started in."""
     restart_count: int = 0
+    """Restarts by its policy since it was last started by hand."""
+    stopped: bool = False
+    """Whether somebody stopped or killed it, so that its policy does not start it again."""
+    health: Health | None = None
 
 
 class ContainerDetail(Result):
@@ -229,6 +288,11 @@ class ContainerDetail(Result):
     platform: dict[str, str]
     """The drivers: storage, runtime, network."""
     stop_timeout: int
+    restart_policy: RestartPolicy
+    restart_count: int
+    depends_on: list[str]
+    """Ids."""
+    init: bool
     exec_ids: list[str] = []
 
 
@@ -503,6 +567,80 @@ class TreeNode(Result):
     handled: int
     detail: str = ""
     children: list[TreeNode] = []
+
+
+class Events(Params, frozen=True):
+    """`system.events`: RFC 3339 times. Without `since` what happens from now on, without `until` for ever.
+
+    Filters: type, action (also `event`), container, image, volume, label; values of one key are alternatives.
+    """
+
+    since: str = ""
+    until: str = ""
+    filters: dict[str, list[str]] = {}
+
+
+class Event(Result):
+    """A PROGRESS frame of `system.events`: something that happened."""
+
+    seq: int
+    """Its place in the journal."""
+    time: str
+    type: str
+    """container, image, volume or engine."""
+    action: str
+    id: str
+    attributes: dict[str, str] = {}
+
+
+class Check(Params, frozen=True):
+    """`system.check`; `repair` mends what it finds."""
+
+    repair: bool = False
+
+
+class Difference(msgspec.Struct, kw_only=True):
+    """Something that the database and the platform do not agree on."""
+
+    part: str
+    """process, shim, runtime, mount, storage, socket, directory, record, database."""
+    subject: str
+    """An id, a name or a path."""
+    problem: str
+    remedy: str
+    """What --repair does."""
+    repaired: bool = False
+
+
+class Checked(Result):
+    """`system.check`'s answer."""
+
+    differences: list[Difference]
+
+
+class Backup(Params, frozen=True):
+    """`system.backup`: an absolute path on the engine's host where nothing is yet."""
+
+    path: str
+
+
+class BackedUp(Result):
+    """A whole copy of the database, on disk."""
+
+    path: str
+    size: int
+
+
+class Shutdown(Params, frozen=True):
+    """`system.shutdown`; seconds to wait before KILL, None: each container's own."""
+
+    timeout: int | None = None
+
+
+class ShutDown(Result):
+    """The ids of those that were stopped."""
+
+    containers: list[str]
 
 
 class Schema(Result):

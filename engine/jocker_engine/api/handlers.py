@@ -19,11 +19,12 @@ import trio
 
 from jocker_protocol import types as t
 from jocker_protocol import wire
-from jocker_protocol.errors import InvalidParams, JockerError
+from jocker_protocol.errors import Conflict, InvalidParams, JockerError
 from jocker_protocol.methods import API_VERSION, METHODS
 
+from .. import events
 from ..clock import new_id
-from ..containers.container import Attach, CheckAttach, CheckExec, Exec, Logs, Restart
+from ..containers.messages import Attach, CheckAttach, CheckExec, Exec, Logs, Restart
 from ..house import House
 from ..images.manager import Build, MakeBase
 from ..images.names import check_tag
@@ -36,6 +37,8 @@ from .streams import StreamBroker, StreamConnection
 
 _ROUTES = {"container": "containers", "image": "images", "volume": "volumes"}
 """First part of a method's name -> the actor that takes its parameters as a message."""
+_ON_ITS_WAY = 0.5
+"""Seconds in which what is being made or taken away becomes what it will be."""
 
 
 def handlers(system: System, house: House, broker: StreamBroker) -> dict[str, Handler]:
@@ -46,6 +49,10 @@ def handlers(system: System, house: House, broker: StreamBroker) -> dict[str, Ha
         "engine.version": own.version,
         "engine.info": own.info,
         "system.tree": own.tree,
+        "system.events": own.events,
+        "system.check": own.check,
+        "system.backup": own.backup,
+        "system.shutdown": partial(own.forward, "containers"),
         "container.restart": own.restart,
         "container.attach": own.attach,
         "container.exec": own.exec_,
@@ -120,6 +127,58 @@ class _Handlers:
 
     async def tree(self, params: t.Empty, peer: Peer) -> t.TreeNode:
         return _node(self._system.tree())
+
+    async def events(self, params: t.Events, peer: Peer) -> t.Ticket:
+        wanted = events.Wanted(params)
+        after = 0 if params.since else await self._house.store.last_event()
+
+        async def serve(connection: StreamConnection) -> None:
+            seen = after
+            with trio.move_on_after(wanted.patience()):
+                while True:
+                    for event in await self._ask("events", events.Next(seen, wanted.since)):
+                        seen = event.seq
+                        if wanted.until and event.time > wanted.until:
+                            await connection.result(t.Done())
+                            return
+                        if wanted.matches(event):
+                            await connection.send_json(wire.PROGRESS, event)
+            await connection.result(t.Done())
+
+        return self._broker.ticket(serve)
+
+    async def check(self, params: t.Check, peer: Peer) -> t.Checked:
+        """Twice: what is only on its way is gone by the second time."""
+        first = await self._differences(t.Check())
+        if not first:
+            return t.Checked(differences=[])
+        await trio.sleep(_ON_ITS_WAY)
+        seen = {(found.part, found.subject) for found in first}
+        second = await self._differences(params)
+        return t.Checked(differences=[found for found in second if (found.part, found.subject) in seen])
+
+    async def _differences(self, params: t.Check) -> list[t.Difference]:
+        found = [
+            t.Difference(
+                part="database",
+                subject=self._house.layout.database,
+                problem=problem,
+                remedy="stop the engine and put a backup in its place",
+            )
+            for problem in await self._house.store.faults()
+        ]
+        for manager in ("volumes", "images", "containers"):
+            found += await self._ask(manager, params)
+        return found
+
+    async def backup(self, params: t.Backup, peer: Peer) -> t.BackedUp:
+        path = params.path
+        if not os.path.isabs(path):
+            raise InvalidParams(f"path: must be absolute, not {path!r}")
+        if os.path.lexists(path):
+            raise Conflict(f"{path} is there already; choose another name, or move it away")
+        await self._house.store.backup(path)
+        return t.BackedUp(path=path, size=os.path.getsize(path))
 
     # --- streams of containers ---
 

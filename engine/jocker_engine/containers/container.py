@@ -16,101 +16,40 @@ import msgspec
 import trio
 
 from jocker_protocol import types as t
-from jocker_protocol import wire
 from jocker_protocol.errors import CannotStart, Conflict, InvalidState, JockerError
 
-from ..clock import boot_id, new_id, now
+from ..clock import boot_id, new_id, now, seconds_between
 from ..db import store as sql
+from ..db.database import Statement
 from ..house import House
-from ..otp import Actor, ActorDown, Reply, handles
-from ..parting import say_last
+from ..otp import Actor, Reply, handles
 from ..platform.interfaces import Isolation
-from ..platform.rootfs import NoSuchUser
-from ..platform.shims import ShimLink, ShimLost, ShimRefused, StartFailed, connect, read_status
-from ..shim.launch import Launch, LogRequest
-from . import lifecycle
+from ..platform.shims import ShimLost, ShimRefused
+from ..shim.launch import LogRequest
+from ..volumes.manager import Sweep
+from . import execs, health, journal, lifecycle, restarts
+from .messages import (
+    Again,
+    Attach,
+    CheckAttach,
+    CheckExec,
+    Exec,
+    Exited,
+    Found,
+    Gone,
+    Logs,
+    NotStarted,
+    Probed,
+    Quit,
+    Restart,
+    StartByPolicy,
+    Started,
+    StartUp,
+)
 from .names import check_name
+from .run import Run
 from .signals import parse_signal
-from .surroundings import argv, isolation, merge_env, process, write_files
-
-KILLED = 137
-"""Exit code of a process that KILL ended, and of one whose shim was lost."""
-
-
-class Restart(msgspec.Struct, frozen=True):
-    """`container.restart`."""
-
-    container: str
-    timeout: int | None
-
-
-class CheckAttach(msgspec.Struct, frozen=True):
-    """Whether Attach would be taken now; answered with the id."""
-
-    container: str
-
-
-class Attach(msgspec.Struct, frozen=True):
-    """Join a client's socket to the main process, at its start if it has not begun. The actor takes `fd` over."""
-
-    container: str
-    fd: int
-    framing: str
-    stdin: bool
-    logs: bool
-
-
-class CheckExec(msgspec.Struct, frozen=True):
-    """Whether Exec would be taken now; answered with the id."""
-
-    container: str
-
-
-class Exec(msgspec.Struct, frozen=True):
-    """Start one more process, joined to a client's socket if there is one. The actor takes `fd` over."""
-
-    container: str
-    wish: t.ContainerExec
-    fd: int = -1
-    framing: str = "frames"
-
-
-class Logs(msgspec.Struct, frozen=True):
-    """Answered with (id, LogRequest) for the zygote."""
-
-    container: str
-    wish: t.ContainerLogs
-
-
-class Started(msgspec.Struct, frozen=True):
-    """The main process runs."""
-
-    pid: int
-
-
-class NotStarted(msgspec.Struct, frozen=True):
-    """The main process could not be started."""
-
-    exit_code: int
-    error: str
-
-
-class Exited(msgspec.Struct, frozen=True):
-    """The main process ended, and what its run needed is taken down."""
-
-    exit_code: int
-    error: str
-    finished_at: str
-
-
-class Gone(msgspec.Struct, frozen=True):
-    """Removing came to its end, good (None) or bad."""
-
-    error: Any = None
-
-
-_CANNOT_START = (JockerError, OSError, NoSuchUser, ShimRefused, ShimLost, ActorDown)
-"""What stands in a start's way without being a bug."""
+from .surroundings import argv, isolation
 
 
 class Container(Actor):
@@ -121,15 +60,25 @@ class Container(Actor):
     def __init__(self, house: House, container: str) -> None:
         self._house = house
         self._id = container
-        self._link: ShimLink | None = None
         self._parked: list[tuple[int, str, bool]] = []
         self._starters: list[Reply] = []
         self._stoppers: list[Reply] = []
         self._waiters: list[Reply] = []
         self._removers: list[Reply] = []
         self._remove_at_exit: t.ContainerRemove | None = None
+        self._stop_at_start: t.ContainerStop | None = None
         self._execs: set[str] = set()
         self._exited = trio.Event()
+        self._settled = trio.Event()
+        """It is known what became of the process of an earlier life."""
+        self._by_policy = False
+        """The run was begun by the restart policy, so that a failing start is one more end of it."""
+        self._held = False
+        """The machine is being shut down: no restarts."""
+        self._backoff = restarts.Backoff()
+        self._delays = 0
+        self._monitor: health.Monitor | None = None
+        self._probing = trio.CancelScope()
 
     # --- life ---
 
@@ -139,10 +88,17 @@ class Container(Actor):
         if record is None:
             raise InvalidState(f"container {self._id} has no record")
         self._record = record
-        if record.state.status in lifecycle.ALIVE:
-            self.spawn(self._adopt)
-        elif record.state.status in ("creating", "removing"):
+        status = record.state.status
+        self._by_policy = record.state.restart_count > 0
+        self._run = Run(self._house, record, self.ref.cast)
+        if status in lifecycle.ALIVE:
+            self.spawn(self._run.adopt)
+            return
+        self._settled.set()
+        if status in ("creating", "removing"):
             await self._begin_removal(anonymous=record.auto_remove)
+        elif status == "restarting":
+            self._start_after(self._backoff.next(0))
 
     async def terminate(self, reason: BaseException | None) -> None:
         for fd, _, _ in self._parked:
@@ -151,13 +107,18 @@ class Container(Actor):
     def detail(self) -> str:
         return f"{self._record.name} {self._record.state.status}"
 
-    async def _follow(self, event: str, **changes: Any) -> None:
-        """The next state, on disk before it is true here."""
-        status = lifecycle.follow(self._record.state.status, event)
-        state = msgspec.structs.replace(self._record.state, status=status, **changes)
+    async def _follow(self, event: str, *events: Statement, **changes: Any) -> None:
+        """The next state, on disk before it is true here, and with it the events that tell of it."""
+        await self._note(*events, status=lifecycle.follow(self._status, event), **changes)
+
+    async def _note(self, *events: Statement, **changes: Any) -> None:
+        state = msgspec.structs.replace(self._record.state, **changes)
         record = msgspec.structs.replace(self._record, state=state)
-        await self._house.store.write(sql.update_container(record))
+        await self._house.store.write(sql.update_container(record), *events)
         self._record = record
+
+    def _event(self, action: str, **facts: str) -> Statement:
+        return journal.event(self._record, action, **facts)
 
     @property
     def _status(self) -> str:
@@ -175,148 +136,99 @@ class Container(Actor):
         if self._status != "starting":
             if not lifecycle.allows(self._status, "start"):
                 raise lifecycle.refusal(self._record.name, self._status, "start")
-            await self._follow(
-                "start", pid=0, exit_code=0, error="", started_at="", finished_at="", boot_id=boot_id()
-            )
-            self._exited = trio.Event()
-            parked, self._parked = self._parked, []
-            self.spawn(self._run, message.console_size, parked)
+            self._backoff.reset()
+            self._by_policy = False
+            await self._begin(message.console_size, restart_count=0)
         self._starters.append(self.defer())
         return t.Done()
 
-    async def _run(self, size: t.ConsoleSize | None, parked: list[tuple[int, str, bool]]) -> None:
-        """From nothing to the end of the process."""
-        try:
-            try:
-                launch = await self._launch(size)
-                link = await self._house.shims.new(self._id[:12])
-                try:
-                    pid = await link.start(launch, parked)
-                except BaseException:
-                    with trio.CancelScope(shield=True):
-                        await link.aclose()
-                    raise
-            except StartFailed as error:
-                await self._take_down()
-                self.ref.cast(NotStarted(error.exit_code, error.error))
-                return
-            except _CANNOT_START as error:
-                for fd, framing, _ in parked:  # no shim will tell them
-                    say_last(fd, framing, wire.RESULT, {"exit_code": 125, "error": str(error)})
-                await self._take_down()
-                self.ref.cast(NotStarted(125, str(error)))
-                return
-        finally:
-            for fd, _, _ in parked:
-                os.close(fd)
-        self._link = link
-        self.ref.cast(Started(pid))
-        await self._watch(link)
-
-    async def _launch(self, size: t.ConsoleSize | None) -> Launch:
-        house, record = self._house, self._record
-        rootfs = await house.drivers.storage.mount(record.id)
-        write_files(house.layout.container(record.id), record.hostname)
-        status = house.layout.container_status(record.id)
-        if os.path.exists(status):
-            os.unlink(status)
-        main = process(
-            record.config,
-            record.hostname,
-            tty=record.tty,
-            rows=size.rows if size else 0,
-            cols=size.cols if size else 0,
+    async def _begin(self, size: t.ConsoleSize | None = None, **changes: Any) -> None:
+        await self._follow(
+            "start",
+            pid=0,
+            exit_code=0,
+            error="",
+            started_at="",
+            finished_at="",
+            boot_id=boot_id(),
+            stopped=False,
+            health=None,
+            **changes,
         )
-        launch = await house.drivers.runtime.prepare(self._isolation(rootfs), main)
-        return _with_stdio(
-            launch,
-            status=status,
-            stdin=record.interactive,
-            log=house.layout.container_log(record.id),
-            log_max_size=house.config.container_log_max_size,
-            log_max_files=house.config.container_log_max_files,
-        )
-
-    async def _watch(self, link: ShimLink) -> None:
-        """Until the process has ended; then its surroundings are taken down before anybody is told."""
-        try:
-            exit_code, error = await link.wait(), ""
-        except ShimLost:
-            exit_code, error = self._from_status_file()
-        finally:
-            self._link = None
-            with trio.CancelScope(shield=True):
-                await link.aclose()
-        await self._take_down()
-        self.ref.cast(Exited(exit_code, error, now()))
-
-    def _from_status_file(self) -> tuple[int, str]:
-        status = read_status(self._house.layout.container_status(self._id))
-        if status is not None and status.get("exit_code") is not None:
-            return int(status["exit_code"]), str(status.get("error", ""))
-        if self._record.state.boot_id != boot_id():
-            return KILLED, "the machine was restarted"
-        return KILLED, "shim lost"
-
-    async def _take_down(self) -> None:
-        house = self._house
-        await house.drivers.runtime.kill_all(self._id, self._record.state.pid)
-        rootfs = await house.drivers.storage.mount(self._id)
-        await house.drivers.runtime.destroy(self._isolation(rootfs))
-        await house.drivers.storage.unmount(self._id)
-
-    async def _adopt(self) -> None:
-        """After a restart of the engine or of this actor: the process may run, have ended, or never have begun."""
-        link = None
-        if self._record.state.boot_id == boot_id():
-            link = await connect(self._house.layout.run, self._id[:12])
-        if link is not None:
-            try:
-                pid = await link.watch()
-            except ShimLost:
-                pid = 0
-            if pid:
-                self._link = link
-                if self._status == "starting":
-                    self.ref.cast(Started(pid))
-                await self._watch(link)
-                return
-            await link.aclose()  # a shim that was told nothing goes away
-        status = read_status(self._house.layout.container_status(self._id))
-        await self._take_down()
-        if self._status == "starting" and status is None:
-            self.ref.cast(NotStarted(125, "the engine was stopped before it could be started"))
-            return
-        exit_code, error = self._from_status_file()
-        self.ref.cast(Exited(exit_code, error, str((status or {}).get("finished_at") or now())))
+        self._exited = trio.Event()
+        parked, self._parked = self._parked, []
+        self._run = Run(self._house, self._record, self.ref.cast)
+        self.spawn(self._run.begin, size, parked)
 
     @handles(Started)
     async def started(self, message: Started) -> None:
-        await self._follow("started", pid=message.pid, started_at=now())
+        await self._follow("started", self._event("start"), pid=message.pid, started_at=now())
+        self._settled.set()
         _answer(self._starters, t.Done())
+        self._begin_probing(None)
         if self._remove_at_exit is not None:
-            self._kill_soon()
+            self.spawn(self._run.kill)
+        elif self._stop_at_start is not None:
+            wish, self._stop_at_start = self._stop_at_start, None
+            await self._begin_stop(wish.timeout)
+
+    @handles(Found)
+    async def found(self, message: Found) -> None:
+        self._settled.set()
+        if self._status == "running":
+            self._begin_probing(self._record.state.health)
+        else:
+            self.spawn(self._stop, self._record.stop_timeout)  # the task that did so has died with its engine
 
     @handles(NotStarted)
     async def not_started(self, message: NotStarted) -> None:
-        await self._follow("not started", exit_code=message.exit_code, error=message.error)
+        facts: dict[str, Any] = {"pid": 0, "exit_code": message.exit_code, "error": message.error}
+        again = self._by_policy and self._may_restart(message.exit_code)
+        event = "ends for now" if again else "exited" if self._by_policy else "not started"
+        if self._by_policy:
+            facts["finished_at"] = now()
+        await self._follow(event, **facts)
         error = CannotStart(
             f"cannot start container {self._record.name}: {message.error}", exit_code=message.exit_code
         )
         _fail(self._starters, error)
-        self._exited.set()
-        await self._ended(t.ExitStatus(exit_code=message.exit_code, error=message.error))
+        await self._ended(t.ExitStatus(exit_code=message.exit_code, error=message.error), again, 0)
 
     @handles(Exited)
     async def exited(self, message: Exited) -> None:
+        ran = seconds_between(self._record.state.started_at, message.finished_at)
+        rebooted = self._record.state.boot_id != boot_id()  # then it is the start of the engine that decides
+        again = self._status != "stopping" and not rebooted and self._may_restart(message.exit_code)
+        events = [self._event("die", exitCode=str(message.exit_code))]
+        if self._status == "stopping":
+            events.append(self._event("stop"))
         await self._follow(
-            "exited", pid=0, exit_code=message.exit_code, error=message.error, finished_at=message.finished_at
+            "ends for now" if again else "exited",
+            *events,
+            pid=0,
+            exit_code=message.exit_code,
+            error=message.error,
+            finished_at=message.finished_at,
+            health=None,
         )
-        self._exited.set()
         _answer(self._starters, t.Done())
-        await self._ended(t.ExitStatus(exit_code=message.exit_code, error=message.error))
+        await self._ended(t.ExitStatus(exit_code=message.exit_code, error=message.error), again, ran)
 
-    async def _ended(self, status: t.ExitStatus) -> None:
+    def _may_restart(self, exit_code: int) -> bool:
+        if self._held or self._remove_at_exit is not None or self._stop_at_start is not None:
+            return False
+        return restarts.again(self._record.restart_policy, self._record.state, exit_code)
+
+    async def _ended(self, status: t.ExitStatus, again: bool, ran: float) -> None:
+        """A run is over; `again`: its policy begins the next one."""
+        self._exited.set()
+        self._settled.set()
+        self._probing.cancel()
+        self._monitor = None
+        self._stop_at_start = None
+        if again:
+            self._start_after(self._backoff.next(ran))
+            return
         _answer(self._stoppers, t.Done())
         _answer(self._waiters, status)
         wish = self._remove_at_exit
@@ -326,45 +238,126 @@ class Container(Actor):
                 anonymous=self._record.auto_remove or (wish is not None and wish.volumes)
             )
 
+    # --- by policy ---
+
+    def _start_after(self, delay: float) -> None:
+        self._delays += 1
+        self.spawn(self._delay, delay, self._delays)
+
+    async def _delay(self, delay: float, number: int) -> None:
+        await trio.sleep(delay)
+        self.ref.cast(Again(number))
+
+    @handles(Again)
+    async def again(self, message: Again) -> None:
+        if self._status == "restarting" and message.number == self._delays:
+            self._by_policy = True
+            await self._begin(restart_count=self._record.state.restart_count + 1)
+
+    @handles(StartUp)
+    async def start_up(self, message: StartUp) -> None:
+        self.answer_later(self._start_up)
+
+    async def _start_up(self) -> None:
+        await self._settled.wait()
+        await self.ref.call(StartByPolicy())
+
+    @handles(StartByPolicy)
+    async def start_by_policy(self, message: StartByPolicy) -> None:
+        record = self._record
+        wanted = restarts.at_startup(record.restart_policy, record.state)
+        if self._held or not wanted or self._status not in ("created", "exited"):
+            return
+        self._by_policy = True
+        await self._begin(restart_count=0)
+        self._starters.append(self.defer())
+
+    # --- health ---
+
+    def _begin_probing(self, earlier: t.Health | None) -> None:
+        check = self._record.config.healthcheck
+        if check is None or check.test == ["NONE"]:
+            return
+        self._monitor = health.Monitor(check, earlier)
+        self._record.state.health = self._monitor.health
+        self._probing = trio.CancelScope()
+        self.spawn(self._probe, self._monitor)
+
+    async def _probe(self, monitor: health.Monitor) -> None:
+        with self._probing:
+            await health.watch(self._house, self._record, monitor, lambda probe: self.ref.cast(Probed(probe)))
+
+    @handles(Probed)
+    async def probed(self, message: Probed) -> None:
+        """Only a change is worth a commit; the log of probes is in memory."""
+        if self._monitor is None:
+            return
+        changed = self._monitor.record(message.probe)
+        found = self._monitor.health
+        if changed:
+            await self._note(self._event(f"health_status: {found.status}"), health=found)
+        else:
+            self._record.state.health = found
+
     # --- stop, kill, wait ---
 
     @handles(t.ContainerStop)
     async def stop_process(self, message: t.ContainerStop) -> t.Done:
+        return await self._stop_by(message, stopped=True)
+
+    @handles(Quit)
+    async def quit(self, message: Quit) -> t.Done:
+        self._held = True
+        wish = t.ContainerStop(container=self._id, timeout=message.timeout)
+        return await self._stop_by(wish, stopped=self._record.state.stopped)
+
+    async def _stop_by(self, message: t.ContainerStop, *, stopped: bool) -> t.Done:
+        if self._status == "restarting":
+            await self._follow("exited", stopped=stopped)
+            state = self._record.state
+            await self._ended(t.ExitStatus(exit_code=state.exit_code, error=state.error), False, 0)
+            return t.Done()
         if self._status not in lifecycle.ALIVE:
             return t.Done()
+        if stopped != self._record.state.stopped:
+            await self._note(stopped=stopped)
         if self._status == "starting":
-            raise lifecycle.refusal(self._record.name, self._status, "stop")
-        if self._status == "running":
-            await self._follow("stop")
-        timeout = self._record.stop_timeout if message.timeout is None else message.timeout
-        self.spawn(self._stop, timeout)
+            self._stop_at_start = message
+        else:
+            await self._begin_stop(message.timeout)
         self._stoppers.append(self.defer())
         return t.Done()
 
+    async def _begin_stop(self, timeout: int | None) -> None:
+        if self._status == "running":
+            await self._follow("stop")
+        self.spawn(self._stop, self._record.stop_timeout if timeout is None else timeout)
+
     async def _stop(self, timeout: int) -> None:
-        signum = parse_signal(self._record.config.stop_signal or "TERM")
-        await self._house.drivers.runtime.signal(self._id, self._record.state.pid, signum)
         with trio.move_on_after(timeout if timeout >= 0 else float("inf")):
+            await self._run.signal(parse_signal(self._stop_signal))
             await self._exited.wait()
             return
-        await self._kill_all()
+        await self._run.kill()
 
-    async def _kill_all(self) -> None:
-        await self._house.drivers.runtime.kill_all(self._id, self._record.state.pid)
-
-    def _kill_soon(self) -> None:
-        self.spawn(self._kill_all)
+    @property
+    def _stop_signal(self) -> str:
+        return self._record.config.stop_signal or "TERM"
 
     @handles(t.ContainerKill)
     async def kill(self, message: t.ContainerKill) -> t.Done:
         signum = parse_signal(message.signal)
         if self._status not in ("running", "stopping"):
             raise lifecycle.refusal(self._record.name, self._status, "kill")
+        ends_it = signum in (9, parse_signal(self._stop_signal))
+        await self._note(
+            self._event("kill", signal=str(signum)), stopped=self._record.state.stopped or ends_it
+        )
         self.answer_later(self._signal, signum)
         return t.Done()
 
     async def _signal(self, signum: int) -> t.Done:
-        await self._house.drivers.runtime.signal(self._id, self._record.state.pid, signum)
+        await self._run.signal(signum)
         return t.Done()
 
     @handles(Restart)
@@ -374,6 +367,7 @@ class Container(Actor):
     async def _restart(self, message: Restart) -> t.Done:
         await self.ref.call(t.ContainerStop(container=self._id, timeout=message.timeout))
         await self.ref.call(t.ContainerStart(container=self._id))
+        await self._house.store.write(self._event("restart"))
         return t.Done()
 
     @handles(t.ContainerWait)
@@ -382,7 +376,7 @@ class Container(Actor):
         status = t.ExitStatus(exit_code=state.exit_code, error=state.error)
         if message.condition == "removed":
             self._removers.append(self.defer())
-        elif self._status in lifecycle.ALIVE:
+        elif self._status in lifecycle.UNFINISHED:
             self._waiters.append(self.defer())
         return status
 
@@ -390,11 +384,11 @@ class Container(Actor):
 
     @handles(t.ContainerRemove)
     async def remove(self, message: t.ContainerRemove) -> t.Done:
+        if self._status in lifecycle.UNFINISHED and not message.force:
+            raise lifecycle.refusal(self._record.name, self._status, "remove")
         if self._status in lifecycle.ALIVE:
-            if not message.force:
-                raise lifecycle.refusal(self._record.name, self._status, "remove")
             self._remove_at_exit = message
-            self._kill_soon()
+            self.spawn(self._run.kill)
         else:
             await self._begin_removal(anonymous=message.volumes or self._record.auto_remove)
         self._removers.append(self.defer())
@@ -409,27 +403,22 @@ class Container(Actor):
 
     async def _remove(self, anonymous: bool) -> None:
         house, record = self._house, self._record
+        own = [mount.source for mount in record.mounts if mount.anonymous] if anonymous else []
         try:
             rootfs = os.path.join(house.layout.container(record.id), "none")
             await house.drivers.runtime.kill_all(record.id, 0)
             await house.drivers.runtime.destroy(self._isolation(rootfs))
             await house.drivers.storage.destroy_tree(record.id)
             shutil.rmtree(house.layout.container(record.id), ignore_errors=False, onerror=_missing_is_fine)
-            await house.store.write(sql.drop_container(record.id))
+            await house.store.write(
+                sql.drop_container(record.id), *map(sql.doom_unused_volume, own), self._event("destroy")
+            )
         except (JockerError, OSError, sqlite3.Error) as error:
             self.ref.cast(Gone(error))
             return
-        if anonymous:
-            for mount in record.mounts:
-                if mount.anonymous:
-                    await self._remove_volume(mount.source)
+        if own:
+            await self.system.ref("volumes").call(Sweep())
         self.ref.cast(Gone())
-
-    async def _remove_volume(self, volume: str) -> None:
-        try:
-            await self.system.ref("volumes").call(t.VolumeRemove(volume=volume, force=True))
-        except JockerError:
-            pass  # another container uses it by now
 
     @handles(Gone)
     async def gone(self, message: Gone) -> None:
@@ -463,9 +452,7 @@ class Container(Actor):
 
     async def _attach(self, message: Attach, stdin: bool) -> t.Done:
         try:
-            if self._link is None:
-                raise lifecycle.refusal(self._record.name, self._status, "attach")
-            await self._link.attach(message.fd, message.framing, stdin, message.logs)
+            await self._run.attach(message.fd, message.framing, stdin=stdin, logs=message.logs)
         except (ShimRefused, ShimLost) as error:
             raise InvalidState(f"cannot attach to container {self._record.name}: {error}") from None
         finally:
@@ -484,61 +471,19 @@ class Container(Actor):
         which the shim tells it.
         """
         key = new_id()[:12]
-        started = self.defer()
-        self.spawn(self._exec, key, message, started)
+        if self._status != "running":
+            if message.fd >= 0:
+                os.close(message.fd)
+            raise lifecycle.refusal(self._record.name, self._status, "exec")
+        self.spawn(self._exec, key, message, self.defer())
         return key
 
     async def _exec(self, key: str, message: Exec, started: Reply) -> None:
-        house, record, wish = self._house, self._record, message.wish
         self._execs.add(key)
-        link = None
         try:
-            try:
-                if self._status != "running":
-                    raise lifecycle.refusal(record.name, self._status, "exec")
-                size = wish.console_size
-                config = t.ImageConfig(
-                    cmd=wish.cmd,
-                    env=merge_env(record.config.env, wish.env),
-                    working_dir=wish.working_dir or record.config.working_dir,
-                    user=wish.user or record.config.user,
-                )
-                what = process(
-                    config,
-                    record.hostname,
-                    tty=wish.tty,
-                    rows=size.rows if size else 0,
-                    cols=size.cols if size else 0,
-                )
-                rootfs = await house.drivers.storage.mount(self._id)
-                launch = await house.drivers.runtime.launch_exec(self._isolation(rootfs), what, key)
-                link = await house.shims.new(key)
-                clients = [] if message.fd < 0 else [(message.fd, message.framing, wish.interactive)]
-                await link.start(_with_stdio(launch, stdin=wish.interactive), clients)
-            except StartFailed as error:
-                if message.fd < 0:
-                    started.fail(CannotStart(error.error, exit_code=error.exit_code))
-                else:
-                    started.send(key)
-                return
-            except _CANNOT_START as error:
-                started.fail(
-                    error if isinstance(error, JockerError) else CannotStart(str(error), exit_code=126)
-                )
-                return
-            finally:
-                if message.fd >= 0:
-                    os.close(message.fd)
-            started.send(key)
-            try:
-                await link.wait()
-            except ShimLost:
-                pass  # its client sees the end of the stream
+            await execs.run(self._house, self._record, key, message, started)
         finally:
             self._execs.discard(key)
-            if link is not None:
-                with trio.CancelScope(shield=True):
-                    await link.aclose()
 
     @handles(Logs)
     async def logs(self, message: Logs) -> tuple[str, LogRequest]:
@@ -559,7 +504,9 @@ class Container(Actor):
     async def rename(self, message: t.ContainerRename) -> t.Done:
         record = msgspec.structs.replace(self._record, name=check_name(message.name))
         try:
-            await self._house.store.write(sql.update_container(record))
+            await self._house.store.write(
+                sql.update_container(record), journal.event(record, "rename", oldName=self._record.name)
+            )
         except sqlite3.IntegrityError:
             raise Conflict(f"the name {message.name} is taken by another container; choose another") from None
         self._record = record
@@ -597,12 +544,12 @@ class Container(Actor):
             rootfs=await house.drivers.storage.mount(record.id) if self._status in lifecycle.ALIVE else "",
             platform=house.drivers.names(),
             stop_timeout=record.stop_timeout,
+            restart_policy=record.restart_policy,
+            restart_count=record.state.restart_count,
+            depends_on=record.depends_on,
+            init=record.init,
             exec_ids=sorted(self._execs),
         )
-
-
-def _with_stdio(launch: Launch, **fields: Any) -> Launch:
-    return Launch.from_json({**launch.to_json(), **fields})
 
 
 def _answer(replies: list[Reply], value: Any) -> None:

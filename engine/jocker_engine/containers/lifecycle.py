@@ -1,6 +1,7 @@
 """The container lifecycle: one table, (state, event) -> state. Nothing else changes a container's state.
 
-States that a user sees: creating, created, starting, running, stopping, exited, removing, dead. Events are
+States that a user sees: creating, created, starting, running, stopping, restarting (it ended, and its policy
+will start it again), exited, removing, dead. Events are
 what happened, not what is wished for; a wish that the table has no row for is refused with `explain`.
 """
 
@@ -12,14 +13,19 @@ TABLE: dict[tuple[str, str], str] = {
     ("creating", "made"): "created",
     ("created", "start"): "starting",
     ("exited", "start"): "starting",
+    ("restarting", "start"): "starting",
     ("starting", "started"): "running",
     ("starting", "not started"): "created",
     ("starting", "exited"): "exited",
     ("running", "stop"): "stopping",
     ("running", "exited"): "exited",
     ("stopping", "exited"): "exited",
+    ("starting", "ends for now"): "restarting",
+    ("running", "ends for now"): "restarting",
+    ("restarting", "exited"): "exited",
     ("creating", "remove"): "removing",
     ("created", "remove"): "removing",
+    ("restarting", "remove"): "removing",
     ("exited", "remove"): "removing",
     ("dead", "remove"): "removing",
     ("removing", "remove"): "removing",
@@ -28,6 +34,7 @@ TABLE: dict[tuple[str, str], str] = {
     ("starting", "failed"): "dead",
     ("running", "failed"): "dead",
     ("stopping", "failed"): "dead",
+    ("restarting", "failed"): "dead",
     ("exited", "failed"): "dead",
     ("removing", "failed"): "dead",
     ("dead", "failed"): "dead",
@@ -36,6 +43,8 @@ TABLE: dict[tuple[str, str], str] = {
 STATES = frozenset(state for state, _ in TABLE)
 ALIVE = frozenset({"starting", "running", "stopping"})
 """States in which a process may be there."""
+UNFINISHED = ALIVE | {"restarting"}
+"""States that one waits for the end of."""
 
 _REMEDY = {
     ("start", "starting"): "it is starting already",
@@ -44,7 +53,11 @@ _REMEDY = {
     ("remove", "running"): "stop it first, or remove it with -f",
     ("remove", "starting"): "stop it first, or remove it with -f",
     ("remove", "stopping"): "wait until it has stopped, or remove it with -f",
+    ("remove", "restarting"): "stop it first, or remove it with -f",
     ("exec", "created"): "start it first",
+    ("exec", "restarting"): "wait until it runs again",
+    ("kill", "restarting"): "stop it with `jocker stop`",
+    ("attach", "restarting"): "wait until it runs again, or read its `jocker logs`",
     ("exec", "exited"): "start it first",
     ("kill", "created"): "it is not running",
     ("kill", "exited"): "it is not running",

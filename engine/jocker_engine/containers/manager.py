@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import sqlite3
@@ -16,20 +17,26 @@ from jocker_protocol.errors import Conflict, InvalidParams, InvalidState, Jocker
 from ..clock import new_id, now
 from ..db import store as sql
 from ..db.records import ContainerRecord, ImageRecord, MountRecord
+from ..differences import mend, report
 from ..filters import Filters
 from ..house import House
 from ..images.names import ResolveImage
 from ..otp import Actor, ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
 from ..platform.work import work
 from ..volumes.manager import EnsureVolume
-from . import lifecycle
-from .container import Attach, CheckAttach, CheckExec, Container, Exec, Logs, Restart
+from . import audit, journal, lifecycle, order, restarts
+from .container import Container
+from .messages import Attach, CheckAttach, CheckExec, Exec, Logs, Quit, Restart
 from .names import check_name, random_name
 from .signals import parse_signal
 from .surroundings import argv, merge
 
 SUPERVISOR = "containers.all"
-_STATUSES = ("creating", "created", "starting", "running", "stopping", "exited", "removing", "dead")
+_STATUSES = (
+    *("creating", "created", "starting", "running", "stopping", "restarting", "exited", "removing", "dead"),
+)
+
+log = logging.getLogger("jocker.containers")
 
 
 class ContainersManager(Actor):
@@ -39,10 +46,12 @@ class ContainersManager(Actor):
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._shutting_down = False
 
     async def init(self) -> None:
-        """One actor per record."""
+        """One actor per record, when what no record explains is gone."""
         records = await self._house.store.containers()
+        await mend(await audit.strays(self._house, records, settled=0))
         async with trio.open_nursery() as nursery:
             for record in records:
                 if record.state.status != "dead":
@@ -72,11 +81,49 @@ class ContainersManager(Actor):
 
     async def _bury(self, container: str, reason: Poisoned) -> None:
         """A container whose actor cannot live: marked, told why, left alone."""
+        await self._mark_dead(container, str(reason.reason))
+
+    async def _mark_dead(self, container: str, why: str) -> None:
         record = await self._house.store.container(container)
         if record is not None and record.state.status != "dead":
             record.state.status = lifecycle.follow(record.state.status, "failed")
-            record.state.error = str(reason.reason)
-            await self._house.store.write(sql.update_container(record))
+            record.state.error = why
+            await self._house.store.write(sql.update_container(record), journal.event(record, "die"))
+
+    # --- the machine's end; differences ---
+
+    @handles(t.Shutdown)
+    async def shut_down(self, message: t.Shutdown) -> None:
+        self._shutting_down = True
+        self.answer_later(self._shut_down, message)
+
+    async def _shut_down(self, message: t.Shutdown) -> t.ShutDown:
+        """Dependents first. What ends meanwhile by itself is no error."""
+        records = await self._house.store.containers(lifecycle.UNFINISHED)
+
+        async def stop(container: str) -> None:
+            try:
+                await self.system.ref(f"container/{container}").call(Quit(message.timeout))
+            except (JockerError, ActorDown) as error:
+                log.warning("container %s could not be stopped: %s", container[:12], error)
+
+        await order.dependents_first(records, stop)
+        return t.ShutDown(containers=[record.id for record in records])
+
+    @handles(t.Check)
+    async def check(self, message: t.Check) -> None:
+        self.answer_later(self._check, message)
+
+    async def _check(self, message: t.Check) -> list[t.Difference]:
+        records = await self._house.store.containers()
+        strays = await audit.strays(self._house, records, settled=2)
+        lost = await audit.losses(self._house, records, self._lose)
+        return await report([*strays, *lost], repair=message.repair)
+
+    async def _lose(self, container: str, why: str) -> None:
+        """Its file system is gone: the record stays, to be looked at and removed."""
+        await self.system.stop_child(SUPERVISOR, f"container/{container}")
+        await self._mark_dead(container, why)
 
     # --- create ---
 
@@ -92,6 +139,8 @@ class ContainersManager(Actor):
             parse_signal(wish.stop_signal)
         if wish.network not in ("", "host", "none"):
             raise InvalidParams(f"network: no network {wish.network!r}; there are host and none")
+        policy = restarts.check(wish.restart_policy, auto_remove=wish.auto_remove)
+        depends_on = [await self._find(name) for name in wish.depends_on]
         image: ImageRecord = await self.system.ref("images").call(ResolveImage(wish.image))
         config = merge(image.config, wish)
         if not argv(config):
@@ -114,6 +163,9 @@ class ContainersManager(Actor):
             auto_remove=wish.auto_remove,
             stop_timeout=house.config.stop_timeout if wish.stop_timeout is None else wish.stop_timeout,
             state=t.ContainerState(status="creating"),
+            restart_policy=policy,
+            depends_on=depends_on,
+            init=wish.init,
         )
         record = await self._insert(record, chosen=bool(wish.name))
         try:
@@ -122,7 +174,7 @@ class ContainersManager(Actor):
             await self._first_use(rootfs, mounts)
             await house.drivers.storage.unmount(container)
             record.state.status = lifecycle.follow("creating", "made")
-            await house.store.write(sql.update_container(record))
+            await house.store.write(sql.update_container(record), journal.event(record, "create"))
         finally:
             # Made or not, its actor takes it from here: a record that is still "creating" it removes.
             with trio.CancelScope(shield=True):
@@ -133,7 +185,7 @@ class ContainersManager(Actor):
         """The record in the database; a random name that is taken is drawn again."""
         while True:
             try:
-                await self._house.store.write(*sql.add_container(record))
+                await self._house.store.write(*sql.add_container(record), grows=True)
                 return record
             except sqlite3.IntegrityError as error:
                 if "containers.name" not in str(error):
@@ -209,6 +261,8 @@ class ContainersManager(Actor):
         self.answer_later(self._pass_on, message)
 
     async def _pass_on(self, message: Any) -> Any:
+        if self._shutting_down and isinstance(message, t.ContainerStart | Restart):
+            raise InvalidState("the machine is being shut down: containers are started by the next engine")
         container = await self._find(message.container)
         message = msgspec.structs.replace(message, container=container)
         try:
@@ -243,12 +297,14 @@ class ContainersManager(Actor):
         self.answer_later(self._list, message)
 
     async def _list(self, message: t.ContainerList) -> t.Containers:
-        filters = Filters(message.filters, ("id", "name", "status", "label", "ancestor", "volume", "exited"))
+        filters = Filters(
+            message.filters, ("id", "name", "status", "label", "ancestor", "volume", "exited", "health")
+        )
         for status in filters.values("status"):
             if status not in _STATUSES:
                 raise InvalidParams(f"filters: no status {status!r}; there are: {', '.join(_STATUSES)}")
         everything = message.all or message.limit or "status" in filters or "exited" in filters
-        wanted = () if everything else tuple(sorted(lifecycle.ALIVE))
+        wanted = () if everything else tuple(sorted(lifecycle.UNFINISHED))
         ancestors = set()
         for ancestor in filters.values("ancestor"):
             try:
@@ -268,6 +324,7 @@ class ContainersManager(Actor):
             )
             and ("exited" not in filters or record.state.status == "exited")
             and filters.equals("exited", str(record.state.exit_code))
+            and filters.equals("health", record.state.health.status if record.state.health else "none")
         ]
         return t.Containers(containers=shown[: message.limit] if message.limit > 0 else shown)
 
@@ -300,4 +357,5 @@ def _summary(record: ContainerRecord) -> t.ContainerSummary:
         labels=record.config.labels,
         network=record.network,
         mounts=[mount.source or mount.target for mount in record.mounts],
+        health=record.state.health.status if record.state.health else "",
     )

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+from jocker_protocol.errors import JockerError
 from jocker_protocol.types import ContainerCreate, ImageConfig
 
 from ..db.records import ContainerRecord
 from ..images.stages import DEFAULT_PATH
 from ..layout import Layout
+from ..otp import ActorDown
 from ..platform.interfaces import Bind, Isolation, Process
+from ..platform.rootfs import NoSuchUser
+from ..platform.shims import ShimLost, ShimRefused
+from ..shim.launch import Launch
+from .health import merge_health
+
+CANNOT_START = (JockerError, OSError, NoSuchUser, ShimRefused, ShimLost, ActorDown)
+"""What stands in a process's way without being a bug."""
 
 
 def merge(image: ImageConfig, wish: ContainerCreate) -> ImageConfig:
@@ -30,6 +40,7 @@ def merge(image: ImageConfig, wish: ContainerCreate) -> ImageConfig:
         labels={**image.labels, **wish.labels},
         stop_signal=wish.stop_signal or image.stop_signal,
         shell=image.shell,
+        healthcheck=merge_health(image.healthcheck, wish.healthcheck),
     )
 
 
@@ -72,6 +83,7 @@ def isolation(record: ContainerRecord, layout: Layout, rootfs: str) -> Isolation
         network=record.network,
         binds=tuple(Bind(mount.path, mount.target, mount.read_only) for mount in record.mounts),
         files=files(directory),
+        init=record.init,
     )
 
 
@@ -102,3 +114,8 @@ def _read(path: str) -> str:
             return file.read()
     except FileNotFoundError:
         return ""
+
+
+def with_stdio(launch: Launch, **fields: Any) -> Launch:
+    """A driver's launch with what it does not know: log, status, standard input."""
+    return Launch.from_json({**launch.to_json(), **fields})

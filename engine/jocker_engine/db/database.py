@@ -8,6 +8,7 @@ finally.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +19,7 @@ import trio
 import trio_asyncio
 
 from ..otp import Actor, Reply, handles
+from .reserve import Reserve
 from .schema import open_database
 
 Row = tuple[Any, ...]
@@ -34,6 +36,8 @@ class Write(msgspec.Struct, frozen=True):
     """All of these or none; answered with the number of rows the last one changed, once they are on disk."""
 
     statements: tuple[Statement, ...]
+    grows: bool = False
+    """Something new is made: on a full disk it is refused, and not helped by the reserve."""
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -42,18 +46,26 @@ class Read(msgspec.Struct, frozen=True):
     statement: Statement
 
 
+class Backup(msgspec.Struct, frozen=True):
+    """Copy the database to a new file (https://www.sqlite.org/backup.html); answered when the copy is on disk."""
+
+    path: str
+
+
 class Database(Actor):
     """Owns the database file. SQLite's errors (a broken constraint, a full disk) are answers, not crashes."""
 
-    answers = (sqlite3.Error,)
+    answers = (sqlite3.Error, OSError)
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, reserve: Reserve) -> None:
         self._path = path
+        self._reserve = reserve
         self._commits = 0
 
     async def init(self) -> None:
+        self._reserve.restore()
         self._writes, write_queue = trio.open_memory_channel[tuple[Write, Reply]](self.mailbox_size)
-        self._reads, read_queue = trio.open_memory_channel[tuple[Read, Reply]](self.mailbox_size)
+        self._reads, read_queue = trio.open_memory_channel[tuple[Read | Backup, Reply]](self.mailbox_size)
         opened = trio.Event()
         self.spawn(self._serve, write_queue, read_queue, opened)
         await opened.wait()
@@ -62,8 +74,8 @@ class Database(Actor):
     async def write(self, message: Write) -> None:
         await self._writes.send((message, self.defer()))
 
-    @handles(Read)
-    async def read(self, message: Read) -> None:
+    @handles(Read, Backup)
+    async def read(self, message: Read | Backup) -> None:
         await self._reads.send((message, self.defer()))
 
     async def terminate(self, reason: BaseException | None) -> None:
@@ -76,7 +88,7 @@ class Database(Actor):
     async def _serve(
         self,
         writes: trio.MemoryReceiveChannel[tuple[Write, Reply]],
-        reads: trio.MemoryReceiveChannel[tuple[Read, Reply]],
+        reads: trio.MemoryReceiveChannel[tuple[Read | Backup, Reply]],
         opened: trio.Event,
     ) -> None:
         async with trio_asyncio.open_loop():
@@ -110,7 +122,22 @@ class Database(Actor):
                 await self._commit(writer, batch)
 
     async def _commit(self, writer: aiosqlite.Connection, batch: list[tuple[Write, Reply]]) -> None:
-        """One transaction; each write in a savepoint of its own, so that one that fails spoils no other."""
+        """On a full disk the reserve makes room, for what makes nothing new."""
+        full = await self._transact(writer, batch)
+        if full and (saving := [item for item in full if not item[0].grows]) and self._reserve.release():
+            full = [item for item in full if item[0].grows] + await self._transact(writer, saving)
+        elif not full:
+            self._reserve.restore()
+        for _, reply in full:
+            reply.fail(sqlite3.OperationalError("the disk is full; remove containers, images or volumes"))
+
+    async def _transact(
+        self, writer: aiosqlite.Connection, batch: list[tuple[Write, Reply]]
+    ) -> list[tuple[Write, Reply]]:
+        """One transaction; each write in a savepoint of its own, so that one that fails spoils no other.
+
+        Returns the batch, unanswered, when the disk was full.
+        """
         execute = trio_asyncio.aio_as_trio(writer.execute)
         outcomes: list[tuple[Reply, int | sqlite3.Error]] = []
         try:
@@ -121,6 +148,8 @@ class Database(Actor):
         except sqlite3.Error as error:
             if writer.in_transaction:
                 await execute("ROLLBACK")
+            if is_full(error):
+                return batch
             outcomes = [(reply, error) for _, reply in batch]
         self._commits += 1
         for reply, outcome in outcomes:
@@ -128,18 +157,46 @@ class Database(Actor):
                 reply.fail(outcome)
             else:
                 reply.send(outcome)
+        return []
 
     async def _serve_reads(
-        self, reader: aiosqlite.Connection, queue: trio.MemoryReceiveChannel[tuple[Read, Reply]]
+        self, reader: aiosqlite.Connection, queue: trio.MemoryReceiveChannel[tuple[Read | Backup, Reply]]
     ) -> None:
         fetch = trio_asyncio.aio_as_trio(reader.execute_fetchall)
         async for message, reply in queue:
             try:
+                if isinstance(message, Backup):
+                    await _back_up(reader, message.path)
+                    reply.send(None)
+                    continue
                 rows = await fetch(message.statement.sql, message.statement.parameters)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 reply.fail(error)
             else:
                 reply.send(list(rows))
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether there was no room: SQLITE_FULL, or an I/O error of a write (a WAL's index cannot grow either)."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name == "SQLITE_FULL" or name.startswith(("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"))
+
+
+async def _back_up(reader: aiosqlite.Connection, path: str) -> None:
+    """Into a new file that has its name only when it is whole."""
+    partial = f"{path}.partial"
+    descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        target = sqlite3.connect(partial, check_same_thread=False)
+        try:
+            await trio_asyncio.aio_as_trio(reader.backup)(target)
+        finally:
+            target.close()
+        os.fsync(descriptor)
+        os.link(partial, path)
+    finally:
+        os.close(descriptor)
+        os.unlink(partial)
 
 
 async def _attempt(execute: Callable[..., Awaitable[Any]], write: Write) -> int | sqlite3.Error:

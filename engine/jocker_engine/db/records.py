@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from jocker_protocol.types import ContainerState, HistoryEntry, ImageConfig
+from jocker_protocol.types import ContainerState, HistoryEntry, ImageConfig, RestartPolicy
 
 
 class LayerRecord(msgspec.Struct, kw_only=True, frozen=True):
@@ -63,6 +63,10 @@ class ContainerRecord(msgspec.Struct, kw_only=True):
     auto_remove: bool
     stop_timeout: int
     state: ContainerState
+    restart_policy: RestartPolicy = RestartPolicy()
+    depends_on: list[str] = []
+    """Ids of containers."""
+    init: bool = False
 
 
 class VolumeRecord(msgspec.Struct, kw_only=True, frozen=True):

@@ -57,6 +57,14 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX volume_uses_by_volume ON volume_uses(volume);
     """,
+    """
+    CREATE TABLE events (
+        seq  INTEGER PRIMARY KEY AUTOINCREMENT,
+        time TEXT NOT NULL,
+        doc  TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX events_by_time ON events(time);
+    """,
 )
 
 

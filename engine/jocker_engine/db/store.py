@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from jocker_protocol.types import ContainerState, Event, ImageConfig
+
 from ..otp import Ref
-from .database import Read, Row, Statement, Write
+from .database import Backup, Read, Row, Statement, Write
 from .records import ContainerRecord, ImageRecord, LayerRecord, VolumeRecord
 
 T = TypeVar("T")
@@ -123,9 +125,29 @@ def doom_volume(volume: str) -> Statement:
     return Statement("UPDATE volumes SET ready = 0 WHERE name = ?", (volume,))
 
 
+def doom_unused_volume(volume: str) -> Statement:
+    """The intent to destroy it, unless a container holds it."""
+    return Statement(
+        """UPDATE volumes SET ready = 0
+           WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM volume_uses WHERE volume = ?1)""",
+        (volume,),
+    )
+
+
 def drop_volume(volume: str) -> Statement:
     """It is gone from the disk. IntegrityError while a container holds it."""
     return Statement("DELETE FROM volumes WHERE name = ?", (volume,))
+
+
+def happened(time: str, type: str, action: str, id: str, attributes: dict[str, str]) -> Statement:
+    """One more event in the journal; written together with the change that it tells of."""
+    doc = {"type": type, "action": action, "id": id, "attributes": attributes}
+    return Statement("INSERT INTO events (time, doc) VALUES (?, ?)", (time, _doc(doc)))
+
+
+def trim_events(keep: int) -> Statement:
+    """Forget all but the newest."""
+    return Statement("DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ?", (keep,))
 
 
 _STANDS_ON = """
@@ -137,15 +159,39 @@ _STANDS_ON = """
 """
 
 
+class Grown(msgspec.Struct, frozen=True):
+    """To the events actor: there is more in the journal."""
+
+
 class Store:
     """What can be asked and done; each method is one message to the db actor."""
 
-    def __init__(self, db: Ref) -> None:
+    def __init__(self, db: Ref, journal: Ref) -> None:
         self._db = db
+        self._journal = journal
 
-    async def write(self, *statements: Statement) -> int:
-        """All or none, on disk when this returns. Raises sqlite3.Error."""
-        return int(await self._db.call(Write(statements)))
+    async def write(self, *statements: Statement, grows: bool = False) -> int:
+        """All or none, on disk when this returns. Raises sqlite3.Error.
+
+        `grows` says that something new is made, for which the reserve of a full disk is not there.
+        """
+        changed = int(await self._db.call(Write(statements, grows)))
+        if any("INTO events" in statement.sql for statement in statements):
+            self._journal.cast(Grown())
+        return changed
+
+    async def backup(self, path: str) -> None:
+        """A copy of the whole database in a new file. Raises sqlite3.Error, OSError."""
+        await self._db.call(Backup(path))
+
+    async def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file: nothing."""
+        checked = await self._rows("PRAGMA quick_check(20)")
+        dangling = await self._rows("PRAGMA foreign_key_check")
+        return [
+            *(str(row[0]) for row in checked if row[0] != "ok"),
+            *(f"a row of {row[0]} refers to one of {row[2]} that is not there" for row in dangling),
+        ]
 
     async def _rows(self, sql: str, *parameters: Any) -> list[Row]:
         rows: list[Row] = await self._db.call(Read(Statement(sql, parameters)))
@@ -233,17 +279,20 @@ class Store:
 
     # containers
 
+    async def _containers(self, rest: str, *parameters: Any) -> list[ContainerRecord]:
+        rows = await self._rows(f"SELECT id, name, image, layer, doc FROM containers {rest}", *parameters)
+        return [_container(row) for row in rows]
+
     async def containers(self, statuses: Iterable[str] = ()) -> list[ContainerRecord]:
         """All, or those in one of these states; newest first."""
         wanted = tuple(statuses)
         where = f"WHERE status IN ({', '.join('?' * len(wanted))})" if wanted else ""
-        return await self._docs(
-            ContainerRecord, f"SELECT doc FROM containers {where} ORDER BY rowid DESC", *wanted
-        )
+        return await self._containers(f"{where} ORDER BY rowid DESC", *wanted)
 
     async def container(self, container: str) -> ContainerRecord | None:
         """By its whole id."""
-        return await self._doc(ContainerRecord, "SELECT doc FROM containers WHERE id = ?", container)
+        found = await self._containers("WHERE id = ?", container)
+        return found[0] if found else None
 
     async def containers_like(self, name: str) -> list[tuple[str, str]]:
         """(id, name) of those whose name or id this is or, failing that, whose id begins so."""
@@ -255,7 +304,7 @@ class Store:
 
     async def containers_of_image(self, image: str) -> list[ContainerRecord]:
         """Those made from it."""
-        return await self._docs(ContainerRecord, "SELECT doc FROM containers WHERE image = ?", image)
+        return await self._containers("WHERE image = ?", image)
 
     # volumes
 
@@ -278,6 +327,23 @@ class Store:
             users.setdefault(volume, []).append(container)
         return users
 
+    # events
+
+    async def events(self, after: int, since: str, limit: int) -> list[Event]:
+        """Those with a greater number than `after`, not older than `since` (as clock.now writes it)."""
+        rows = await self._rows(
+            "SELECT seq, time, doc FROM events WHERE seq > ? AND time >= ? ORDER BY seq LIMIT ?",
+            after,
+            since,
+            limit,
+        )
+        return [Event(seq=seq, time=time, **msgspec.json.decode(doc)) for seq, time, doc in rows]
+
+    async def last_event(self) -> int:
+        """The newest one's number; 0 when there has been none."""
+        rows = await self._rows("SELECT coalesce(max(seq), 0) FROM events")
+        return int(rows[0][0])
+
     async def counts(self) -> dict[str, int]:
         """How many there are of each."""
         rows = await self._rows(
@@ -287,3 +353,31 @@ class Store:
                UNION ALL SELECT 'volumes', count(*) FROM volumes WHERE ready"""
         )
         return {row[0]: row[1] for row in rows}
+
+
+_decode_container = msgspec.json.Decoder(ContainerRecord).decode
+
+
+def _container(row: Row) -> ContainerRecord:
+    """A record that cannot be read is a dead container, so that all others can be listed and this one removed."""
+    id, name, image, layer, doc = row
+    try:
+        return _decode_container(doc)
+    except msgspec.MsgspecError as error:
+        return ContainerRecord(
+            id=id,
+            name=name,
+            image=image,
+            image_id=image,
+            layer=layer,
+            created_at="1970-01-01T00:00:00.000000000Z",
+            config=ImageConfig(cmd=["unknown"]),
+            mounts=[],
+            network="none",
+            hostname="",
+            tty=False,
+            interactive=False,
+            auto_remove=False,
+            stop_timeout=0,
+            state=ContainerState(status="dead", error=f"its record cannot be read: {error}"),
+        )

@@ -50,11 +50,14 @@ class Builder(Actor):
         request: t.ImageBuild,
         context: str,
         progress: trio.MemorySendChannel[t.BuildProgress],
+        held: set[str],
     ) -> None:
+        """`held` is told which trees and layers are being made."""
         self._house = house
         self._request = request
         self._context = context
         self._progress = progress
+        self._held = held
         self._number = 0
         self._steps = 0
         self._cached = 0
@@ -84,7 +87,10 @@ class Builder(Actor):
             config = msgspec.structs.replace(image.config, labels=labels)
             image = layers.new_image(image.layer, config, image.history)
         await self._house.store.write(
-            sql.add_image(image), *(sql.set_tag(with_tag(tag), image.id) for tag in request.tags)
+            sql.add_image(image),
+            *(sql.set_tag(with_tag(tag), image.id) for tag in request.tags),
+            *(layers.happened("tag", image, with_tag(tag)) for tag in request.tags),
+            grows=True,
         )
         return t.BuildResult(
             image_id=image.id,
@@ -172,7 +178,8 @@ class Builder(Actor):
                 self._cached += 1
                 await self._tell("cached", layer=found.id)
                 return msgspec.structs.replace(found, history=[*history, found.history[-1]])
-        tree = new_id()
+        tree, layer = new_id(), new_id()
+        self._held |= {tree, layer}
         try:
             rootfs = await self._house.drivers.storage.clone(tree, parent)
             try:
@@ -192,10 +199,12 @@ class Builder(Actor):
                 msgspec.structs.replace(state.config),
                 history,
                 step.created_by,
+                layer,
             )
         finally:
             with trio.CancelScope(shield=True):
                 await self._house.drivers.storage.destroy_tree(tree)
+            self._held -= {tree, layer}
 
     def _failed(
         self,
@@ -248,13 +257,17 @@ class Builder(Actor):
         storage, image = self._house.drivers.storage, await self._source_image(dockerfile, step)
         if image is not None:
             tree = new_id()
+            self._held.add(tree)
             try:
                 await self._copy_in(await storage.clone(tree, image.layer), rootfs, step, list(step.sources))
             finally:
                 with trio.CancelScope(shield=True):
                     await storage.destroy_tree(tree)
+                self._held.discard(tree)
         elif step.heredocs:
-            directory = os.path.join(self._house.layout.builds, new_id())
+            name = new_id()
+            self._held.add(name)
+            directory = os.path.join(self._house.layout.builds, name)
             os.makedirs(directory)
             try:
                 for document in step.heredocs:
@@ -263,6 +276,7 @@ class Builder(Actor):
                 await self._copy_in(directory, rootfs, step, [document.name for document in step.heredocs])
             finally:
                 shutil.rmtree(directory)
+                self._held.discard(name)
         else:
             await self._copy_in(self._context, rootfs, step, list(step.sources))
 

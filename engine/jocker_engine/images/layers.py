@@ -9,8 +9,9 @@ import msgspec
 
 from jocker_protocol.types import HistoryEntry, ImageConfig
 
-from ..clock import new_id, now
+from ..clock import now
 from ..db import store as sql
+from ..db.database import Statement
 from ..db.records import ImageRecord, LayerRecord
 from ..house import House
 
@@ -37,6 +38,11 @@ def new_image(layer: str | None, config: ImageConfig, history: list[HistoryEntry
     return msgspec.structs.replace(record, id=f"sha256:{digest}")
 
 
+def happened(action: str, image: ImageRecord, name: str) -> Statement:
+    """An event of an image."""
+    return sql.happened(now(), "image", action, image.id, {**image.config.labels, "name": name})
+
+
 async def seal(
     house: House,
     tree: str,
@@ -45,9 +51,10 @@ async def seal(
     config: ImageConfig,
     history: list[HistoryEntry],
     created_by: str,
+    layer: str,
 ) -> LayerRecord:
-    """Intend, act, confirm: a tree becomes a layer. The tree is gone afterwards."""
-    layer, created = new_id(), now()
+    """Intend, act, confirm: a tree becomes a layer of this new id. The tree is gone afterwards."""
+    created = now()
     entry = HistoryEntry(created=created, created_by=created_by, layer=layer)
     record = LayerRecord(
         id=layer,
@@ -58,7 +65,7 @@ async def seal(
         config=config,
         history=[*history, entry],
     )
-    await house.store.write(sql.add_layer(record, ready=False))
+    await house.store.write(sql.add_layer(record, ready=False), grows=True)
     await house.drivers.storage.seal(tree, layer)
     record = msgspec.structs.replace(record, size=await house.drivers.storage.size(layer))
     await house.store.write(sql.confirm_layer(record))

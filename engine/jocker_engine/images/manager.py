@@ -17,12 +17,12 @@ from jocker_protocol.patterns import match
 from ..clock import new_id, now
 from ..db import store as sql
 from ..db.records import ImageRecord, LayerRecord
+from ..differences import mend, report
 from ..filters import Filters
 from ..house import House
 from ..otp import Actor, ActorDown, ChildSpec, handles
-from ..platform.interfaces import Isolation
 from ..platform.work import work
-from . import layers
+from . import audit, layers
 from .builder import Builder, Go
 from .names import ResolveImage, check_tag, with_tag
 
@@ -53,40 +53,28 @@ class ImagesManager(Actor):
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._held: set[str] = set()
+        """Trees and layers that are being made."""
 
     async def init(self) -> None:
         """What was half made or half destroyed goes: build steps that still run, trees that no container has,
         layers that no row is sure of.
         """
         house = self._house
-        storage = house.drivers.storage
-        containers = {record.id for record in await house.store.containers()}
-        for stray in sorted(await house.drivers.runtime.inventory() - containers):
-            await self._end_stray(stray)
-        there = await storage.inventory()
-        for tree in sorted(there.trees - containers):
-            await storage.destroy_tree(tree)
-        rows = await house.store.layer_ids()
-        for layer in sorted(there.layers - {layer for layer, ready in rows.items() if ready}):
-            await storage.destroy_layer(layer)
-        for layer, ready in rows.items():
-            if not ready:
-                await house.store.write(sql.drop_layer(layer))
+        await mend(await audit.strays(house, frozenset()))
         for directory in (house.layout.builds, house.layout.uploads):
             await work(house.commands, "remove_tree", path=directory)
             os.makedirs(directory, mode=0o710)
 
-    async def _end_stray(self, tree: str) -> None:
-        """A RUN step of an engine that was killed."""
-        isolation = Isolation(
-            id=tree,
-            directory=os.path.join(self._house.layout.builds, tree),
-            rootfs="",
-            hostname="",
-            network="none",
+    @handles(t.Check)
+    async def check(self, message: t.Check) -> None:
+        self.answer_later(self._check, message)
+
+    async def _check(self, message: t.Check) -> list[t.Difference]:
+        house, held = self._house, frozenset(self._held)
+        return await report(
+            [*await audit.strays(house, held), *await audit.losses(house)], repair=message.repair
         )
-        await self._house.drivers.runtime.kill_all(tree, 0)
-        await self._house.drivers.runtime.destroy(isolation)
 
     # --- find ---
 
@@ -115,7 +103,7 @@ class ImagesManager(Actor):
     async def _image_of(self, layer: LayerRecord) -> ImageRecord:
         """A step of a build as an image without a name."""
         image = layers.new_image(layer.id, layer.config, layer.history)
-        await self._house.store.write(sql.add_image(image))
+        await self._house.store.write(sql.add_image(image), grows=True)
         return image
 
     # --- make ---
@@ -138,7 +126,8 @@ class ImagesManager(Actor):
         record = LayerRecord(
             id=layer, parent=None, cache_key="", created_at=created, size=0, config=config, history=history
         )
-        await house.store.write(sql.add_layer(record, ready=False))
+        self._held.add(layer)
+        await house.store.write(sql.add_layer(record, ready=False), grows=True)
         try:
             if message.tar:
                 await house.drivers.storage.import_tar(layer, message.tar)
@@ -147,19 +136,26 @@ class ImagesManager(Actor):
             record = msgspec.structs.replace(record, size=await house.drivers.storage.size(layer))
             image = layers.new_image(layer, config, history)
             await house.store.write(
-                sql.confirm_layer(record), sql.add_image(image), sql.set_tag(tag, image.id)
+                sql.confirm_layer(record),
+                sql.add_image(image),
+                sql.set_tag(tag, image.id),
+                layers.happened("import", image, tag),
+                grows=True,
             )
         except BaseException:
             with trio.CancelScope(shield=True):
                 await house.drivers.storage.destroy_layer(layer)
                 await house.store.write(sql.drop_layer(layer))
             raise
+        finally:
+            self._held.discard(layer)
         return t.Created(id=image.id)
 
     async def _from_host(self, layer: str, programs: list[str]) -> None:
         if not programs:
             raise InvalidParams("programs: name at least one program of this host, such as sh")
         storage, tree = self._house.drivers.storage, new_id()
+        self._held.add(tree)
         try:
             rootfs = await storage.clone(tree, None)
             await work(self._house.commands, "host_root", programs=programs, target=rootfs)
@@ -167,6 +163,7 @@ class ImagesManager(Actor):
         finally:
             with trio.CancelScope(shield=True):
                 await storage.destroy_tree(tree)
+            self._held.discard(tree)
 
     @handles(Build)
     async def build(self, message: Build) -> None:
@@ -178,11 +175,12 @@ class ImagesManager(Actor):
         key = new_id()
         context = os.path.join(self._house.layout.builds, key)
         name = f"build/{key[:12]}"
+        self._held.add(key)
         os.makedirs(context)
         try:
             if message.tar:
                 await work(self._house.commands, "import_tar", tar=message.tar, target=context)
-            builder = Builder(self._house, message.wish, context, message.progress)
+            builder = Builder(self._house, message.wish, context, message.progress, self._held)
             ref = await self.system.start_child(BUILDS, ChildSpec(name, lambda: builder, restart="temporary"))
             try:
                 result: t.BuildResult = await ref.call(Go())
@@ -193,13 +191,17 @@ class ImagesManager(Actor):
         finally:
             with trio.CancelScope(shield=True):
                 await work(self._house.commands, "remove_tree", path=context)
+            self._held.discard(key)
 
     # --- change ---
 
     @handles(t.ImageTag)
     async def tag(self, message: t.ImageTag) -> t.Done:
         image = await self.resolve(ResolveImage(message.image))
-        await self._house.store.write(sql.set_tag(check_tag(message.tag), image.id))
+        tag = check_tag(message.tag)
+        await self._house.store.write(
+            sql.set_tag(tag, image.id), layers.happened("tag", image, tag), grows=True
+        )
         return t.Done()
 
     @handles(t.ImageRemove)
@@ -210,7 +212,7 @@ class ImagesManager(Actor):
         image = by_tag or await self.resolve(ResolveImage(message.image))
         tags = (await store.tags()).get(image.id, [])
         if by_tag and len(tags) > 1:
-            await store.write(sql.drop_tag(tag))
+            await store.write(sql.drop_tag(tag), layers.happened("untag", image, tag))
             return t.ImageRemoved(untagged=[tag], deleted=[])
         if not by_tag and len(tags) > 1 and not message.force:
             raise Conflict(
@@ -220,7 +222,11 @@ class ImagesManager(Actor):
         if users:
             names = ", ".join(user.name for user in users)
             raise InUse(f"image {message.image} is used by container {names}; remove that first")
-        await store.write(sql.drop_image(image.id))
+        await store.write(
+            sql.drop_image(image.id),
+            *(layers.happened("untag", image, tag) for tag in tags),
+            layers.happened("delete", image, tags[0] if tags else image.id),
+        )
         return t.ImageRemoved(untagged=tags, deleted=[image.id, *await layers.free(self._house, image.layer)])
 
     # --- show ---

@@ -75,7 +75,10 @@ class Storage(Protocol):
         """Delete a volume with all it holds."""
 
     async def inventory(self) -> Inventory:
-        """All that is there, mounted or not."""
+        """All that is there, mounted or not, whole or half made or half destroyed."""
+
+    async def mounted(self) -> frozenset[str] | None:
+        """Trees that are mounted; None from a driver that mounts nothing."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ class Isolation:
     binds: tuple[Bind, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """Files mounted over the container's: target -> host path (/etc/hosts, /etc/resolv.conf)."""
+    init: bool = False
+    """The first process is an init that passes signals on and reaps orphans."""
 
 
 class Runtime(Protocol):

@@ -154,10 +154,13 @@ class Shim:
         connection.tell(event="attached")
 
     def _signal(self, connection: Connection, request: dict[str, Any], fds: list[int]) -> None:
-        if not self._pid:
+        pid = self._pid
+        if self._runtime and request["signum"] == signal.SIGKILL:
+            pid = -self._runtime  # it hangs, with whatever it has started
+        if not pid:
             raise Refused("the process does not run")
         try:
-            os.kill(self._pid, request["signum"])
+            os.kill(pid, request["signum"])
         except OSError as error:
             raise Refused(f"cannot signal: {error.strerror}") from None
         connection.tell(event="signalled")

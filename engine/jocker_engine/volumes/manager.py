@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from functools import partial
 
 import msgspec
 
@@ -13,6 +14,7 @@ from jocker_protocol.errors import InUse, InvalidParams, JockerError, NotFound
 from ..clock import new_id, now
 from ..db import store as sql
 from ..db.records import VolumeRecord
+from ..differences import Found, mend, report
 from ..filters import Filters
 from ..house import House
 from ..otp import Actor, handles
@@ -28,6 +30,10 @@ class EnsureVolume(msgspec.Struct, frozen=True):
     anonymous: bool = False
 
 
+class Sweep(msgspec.Struct, frozen=True):
+    """Destroy the volumes that were doomed with the container they belonged to."""
+
+
 class VolumesManager(Actor):
     """Answers volume.* and makes volumes for containers."""
 
@@ -38,12 +44,47 @@ class VolumesManager(Actor):
 
     async def init(self) -> None:
         """Finish what was half done: rows without `ready` were being made or destroyed."""
+        await mend(await self._strays())
+
+    async def _strays(self) -> list[Found]:
+        """Nothing else changes volumes while this actor looks."""
         house = self._house
         there = (await house.drivers.storage.inventory()).volumes
         known = await house.store.volume_names()
-        for name in sorted((there - known.keys()) | {name for name, ready in known.items() if not ready}):
-            await house.drivers.storage.destroy_volume(name)
-            await house.store.write(sql.drop_volume(name))
+        return [
+            *(
+                Found("record", name, "the volume was half made or half removed", "finish removing it",
+                      partial(self._destroy, name))
+                for name, ready in known.items() if not ready
+            ),
+            *(
+                Found("storage", name, "there is a volume that has no record", "remove it",
+                      partial(self._destroy, name))
+                for name in sorted(there - known.keys())
+            ),
+        ]  # fmt: skip
+
+    async def _losses(self) -> list[Found]:
+        there = (await self._house.drivers.storage.inventory()).volumes
+        return [
+            Found("storage", name, "the volume's directory is gone, with what was in it", "make an empty one",
+                  partial(self._house.drivers.storage.create_volume, name))
+            for name, ready in (await self._house.store.volume_names()).items() if ready and name not in there
+        ]  # fmt: skip
+
+    async def _destroy(self, name: str) -> None:
+        await self._house.drivers.storage.destroy_volume(name)
+        await self._house.store.write(sql.drop_volume(name))
+
+    @handles(t.Check)
+    async def check(self, message: t.Check) -> list[t.Difference]:
+        return await report([*await self._strays(), *await self._losses()], repair=message.repair)
+
+    @handles(Sweep)
+    async def sweep(self, message: Sweep) -> None:
+        for name, ready in (await self._house.store.volume_names()).items():
+            if not ready:
+                await self._destroy(name)
 
     @handles(EnsureVolume)
     async def ensure(self, message: EnsureVolume) -> tuple[VolumeRecord, bool]:
@@ -58,10 +99,16 @@ class VolumesManager(Actor):
         record = VolumeRecord(
             name=name, path="", created_at=now(), labels=message.labels, anonymous=message.anonymous
         )
-        await self._house.store.write(sql.add_volume(record))
-        path = await self._house.drivers.storage.create_volume(name)
+        await self._house.store.write(sql.add_volume(record), grows=True)
+        try:
+            path = await self._house.drivers.storage.create_volume(name)
+        except (JockerError, OSError):
+            await self._destroy(name)
+            raise
         record = msgspec.structs.replace(record, path=path)
-        await self._house.store.write(sql.confirm_volume(record))
+        await self._house.store.write(
+            sql.confirm_volume(record), sql.happened(now(), "volume", "create", name, self._facts())
+        )
         return record, True
 
     @handles(t.VolumeCreate)
@@ -101,7 +148,9 @@ class VolumesManager(Actor):
             raise InUse(f"volume {record.name} is in use by {held}; remove what uses it first")
         await self._house.store.write(sql.doom_volume(record.name))
         await self._house.drivers.storage.destroy_volume(record.name)
-        await self._house.store.write(sql.drop_volume(record.name))
+        await self._house.store.write(
+            sql.drop_volume(record.name), sql.happened(now(), "volume", "destroy", record.name, self._facts())
+        )
         return t.Done()
 
     async def _find(self, name: str) -> VolumeRecord:
@@ -109,6 +158,9 @@ class VolumesManager(Actor):
         if record is None:
             raise NotFound(f"no such volume: {name}; `jocker volume ls` lists them")
         return record
+
+    def _facts(self) -> dict[str, str]:
+        return {"driver": self._house.drivers.storage.name}
 
     def _show(self, record: VolumeRecord, users: list[str]) -> t.Volume:
         return t.Volume(

@@ -131,6 +131,10 @@ class OverlayStorage:
             )
         )
 
+    async def mounted(self) -> frozenset[str]:
+        trees = os.listdir(self._trees)
+        return frozenset(tree for tree in trees if is_mounted(os.path.join(self._trees, tree, "merged")))
+
     def _diff(self, kind: str, name: str) -> str:
         path = os.path.join(kind, name, "diff")
         if not os.path.isdir(path):

@@ -3,7 +3,7 @@
 Files are shared by reflink where the file system can (btrfs, XFS, bcachefs), else copied, in a worker
 process. Below ROOT/copy: layers/ID/root, trees/ID/root, beside the root a file `parent`, and volumes/NAME.
 What is being made or deleted is called .partial-ID: only a rename makes it count, so that a crash leaves
-nothing that looks whole.
+nothing that looks whole; the inventory has it by its id, so that destroying it, or making it again, takes it away.
 
 Without root it works too: everything then belongs to the caller, whatever an archive says, and there are no
 device nodes; `size` cannot see what reflinks share.
@@ -97,7 +97,10 @@ class CopyStorage:
         await self._destroy(self._volumes, volume)
 
     async def inventory(self) -> Inventory:
-        return Inventory(*(_whole(kind) for kind in (self._layers, self._trees, self._volumes)))
+        return Inventory(*(_names(kind) for kind in (self._layers, self._trees, self._volumes)))
+
+    async def mounted(self) -> None:
+        return None
 
     def _has(self, kind: str, name: str) -> bool:
         return os.path.isdir(os.path.join(kind, name))
@@ -136,5 +139,5 @@ def _parent(directory: str) -> str:
         return file.read()
 
 
-def _whole(directory: str) -> frozenset[str]:
-    return frozenset(name for name in os.listdir(directory) if not name.startswith(PARTIAL))
+def _names(directory: str) -> frozenset[str]:
+    return frozenset(name.removeprefix(PARTIAL) for name in os.listdir(directory))
