@@ -5,11 +5,20 @@ Knows platform/shims.py and the layout. Shims and containers do not depend on it
 
 from __future__ import annotations
 
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
 import msgspec
+import trio
+
+from jocker_protocol import wire
 
 from .otp import Actor, Ref, handles
 from .platform.shims import ShimLink, ShimLost, ShimRefused, Zygote
-from .shim.launch import LogRequest
+from .shim.launch import Launch, LogRequest
+
+_CHUNK = 1 << 16
 
 
 class NewShim(msgspec.Struct, frozen=True):
@@ -75,6 +84,35 @@ class Shims:
         """A shim that waits for its Launch. Raises ActorDown, ShimRefused."""
         link: ShimLink = await self._zygote.call(NewShim(key))
         return link
+
+    async def run(self, key: str, launch: Launch, output: Callable[[int, bytes], Awaitable[None]]) -> int:
+        """Run a process to its end and give its output (wire.STDOUT or STDERR, bytes) as it comes; its exit code.
+
+        `output` bounds the process's speed. Cancelled, the process is killed. Raises StartFailed, ShimLost,
+        ShimRefused, ActorDown.
+        """
+        link = await self.new(key)
+        ours, theirs = socket.socketpair()
+        with trio.socket.from_stdlib_socket(ours) as stream:
+            try:
+                with theirs:
+                    await link.start(launch, [(theirs.fileno(), "frames", False)])
+                decoder = wire.FrameDecoder()
+                while data := await stream.recv(_CHUNK):
+                    for kind, payload in decoder.feed(data):
+                        if kind in (wire.STDOUT, wire.STDERR):
+                            await output(kind, payload)
+                return await link.wait()
+            except trio.Cancelled:
+                with trio.CancelScope(shield=True):
+                    try:
+                        await link.signal(signal.SIGKILL)
+                    except (ShimLost, ShimRefused):
+                        pass  # it has ended
+                raise
+            finally:
+                with trio.CancelScope(shield=True):
+                    await link.aclose()
 
     async def serve_log(self, fd: int, request: LogRequest) -> None:
         """See ServeLog."""

@@ -22,7 +22,7 @@ def newer(directory: str) -> dict[str, str]:
         source = os.path.dirname(str(package.__file__))
         shutil.copytree(source, os.path.join(directory, os.path.basename(source)))
     for name, old, new in (
-        ("version.py", 'VERSION = ', 'VERSION = "99." + '),
+        ("version.py", "VERSION = ", 'VERSION = "99." + '),
         ("shim/launch.py", "PROTOCOL_VERSION = 1", "PROTOCOL_VERSION = 2"),
         (
             "shim/launch.py",

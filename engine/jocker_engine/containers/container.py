@@ -162,10 +162,16 @@ class Container(Actor):
 
     @handles(Started)
     async def started(self, message: Started) -> None:
-        await self._follow("started", self._event("start"), pid=message.pid, started_at=now())
+        await self._follow(
+            "started",
+            self._event("start"),
+            pid=message.pid,
+            started_at=now(),
+            health=t.Health(status="starting") if self._check else None,
+        )
         self._settled.set()
         _answer(self._starters, t.Done())
-        self._begin_probing(None)
+        self._begin_probing()
         if self._remove_at_exit is not None:
             self.spawn(self._run.kill)
         elif self._stop_at_start is not None:
@@ -176,7 +182,7 @@ class Container(Actor):
     async def found(self, message: Found) -> None:
         self._settled.set()
         if self._status == "running":
-            self._begin_probing(self._record.state.health)
+            self._begin_probing()
         else:
             self.spawn(self._stop, self._record.stop_timeout)  # the task that did so has died with its engine
 
@@ -274,14 +280,17 @@ class Container(Actor):
 
     # --- health ---
 
-    def _begin_probing(self, earlier: t.Health | None) -> None:
+    @property
+    def _check(self) -> t.Healthcheck | None:
         check = self._record.config.healthcheck
-        if check is None or check.test == ["NONE"]:
-            return
-        self._monitor = health.Monitor(check, earlier)
-        self._record.state.health = self._monitor.health
-        self._probing = trio.CancelScope()
-        self.spawn(self._probe, self._monitor)
+        return check if check is not None and check.test != ["NONE"] else None
+
+    def _begin_probing(self) -> None:
+        """Where the record says it was: an engine that took over goes on with the status it found."""
+        if self._check is not None:
+            monitor = health.Monitor(self._check, trio.current_time(), self._record.state.health)
+            self._monitor, self._probing = monitor, trio.CancelScope()
+            self.spawn(self._probe, monitor)
 
     async def _probe(self, monitor: health.Monitor) -> None:
         with self._probing:
@@ -292,7 +301,7 @@ class Container(Actor):
         """Only a change is worth a commit; the log of probes is in memory."""
         if self._monitor is None:
             return
-        changed = self._monitor.record(message.probe)
+        changed = self._monitor.record(message.probe, trio.current_time())
         found = self._monitor.health
         if changed:
             await self._note(self._event(f"health_status: {found.status}"), health=found)

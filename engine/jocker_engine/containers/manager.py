@@ -24,7 +24,7 @@ from ..images.names import ResolveImage
 from ..otp import Actor, ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
 from ..platform.work import work
 from ..volumes.manager import EnsureVolume
-from . import audit, journal, lifecycle, order, restarts
+from . import audit, health, journal, lifecycle, order, restarts
 from .container import Container
 from .messages import Attach, CheckAttach, CheckExec, Exec, Logs, Quit, Restart
 from .names import check_name, random_name
@@ -143,6 +143,7 @@ class ContainersManager(Actor):
         depends_on = [await self._find(name) for name in wish.depends_on]
         image: ImageRecord = await self.system.ref("images").call(ResolveImage(wish.image))
         config = merge(image.config, wish)
+        config.healthcheck = health.merge(image.config.healthcheck, wish.healthcheck)
         if not argv(config):
             raise InvalidParams(f"cmd: image {wish.image} has no command of its own; say which to run")
         container = new_id()

@@ -16,7 +16,6 @@ from ..platform.interfaces import Bind, Isolation, Process
 from ..platform.rootfs import NoSuchUser
 from ..platform.shims import ShimLost, ShimRefused
 from ..shim.launch import Launch
-from .health import merge_health
 
 CANNOT_START = (JockerError, OSError, NoSuchUser, ShimRefused, ShimLost, ActorDown)
 """What stands in a process's way without being a bug."""
@@ -40,7 +39,6 @@ def merge(image: ImageConfig, wish: ContainerCreate) -> ImageConfig:
         labels={**image.labels, **wish.labels},
         stop_signal=wish.stop_signal or image.stop_signal,
         shell=image.shell,
-        healthcheck=merge_health(image.healthcheck, wish.healthcheck),
     )
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sqlite3
 import time
 from typing import Any
@@ -15,11 +14,10 @@ import msgspec
 import trio
 
 from jocker_protocol import types as t
-from jocker_protocol import wire
 from jocker_protocol.errors import BadDockerfile, BuildFailed, JockerError, NotFound
 
 from ..clock import new_id, now
-from ..containers.surroundings import write_files
+from ..containers.surroundings import with_stdio, write_files
 from ..db import store as sql
 from ..db.records import ImageRecord, LayerRecord
 from ..house import House
@@ -336,25 +334,13 @@ class Builder(Actor):
 
     async def _execute(self, launch: Launch, status: str) -> int:
         """Run a step's process; its output is progress, and bounds its speed."""
-        link = await self._house.shims.new(new_id()[:12])
-        ours, theirs = socket.socketpair()
-        with trio.socket.from_stdlib_socket(ours) as output:
-            try:
-                with theirs:
-                    await link.start(
-                        Launch.from_json({**launch.to_json(), "status": status}),
-                        [(theirs.fileno(), "frames", False)],
-                    )
-                decoder = wire.FrameDecoder()
-                while data := await output.recv(1 << 16):
-                    for kind, payload in decoder.feed(data):
-                        if kind in (wire.STDOUT, wire.STDERR):
-                            await self._tell("output", text=payload.decode(errors="replace"))
-                return await link.wait()
-            except StartFailed as error:
-                raise BuildFailed(error.error, exit_code=error.exit_code) from None
-            except ShimLost:
-                raise BuildFailed("its shim was lost", exit_code=137) from None
-            finally:
-                with trio.CancelScope(shield=True):
-                    await link.aclose()
+
+        async def tell(stream: int, data: bytes) -> None:
+            await self._tell("output", text=data.decode(errors="replace"))
+
+        try:
+            return await self._house.shims.run(new_id()[:12], with_stdio(launch, status=status), tell)
+        except StartFailed as error:
+            raise BuildFailed(error.error, exit_code=error.exit_code) from None
+        except ShimLost:
+            raise BuildFailed("its shim was lost", exit_code=137) from None

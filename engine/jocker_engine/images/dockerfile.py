@@ -26,7 +26,7 @@ _FLAGS = {
 _HEREDOC_TAKERS = ("RUN", "COPY", "ADD")
 _HEREDOC = re.compile(r"(?<!<)<<(-?)(?:([A-Za-z_]\w*)|\"([A-Za-z_]\w*)\"|'([A-Za-z_]\w*)')")
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*$")
-_JSON_FORM = ("RUN", "CMD", "ENTRYPOINT", "SHELL", "VOLUME", "COPY", "ADD", "HEALTHCHECK")
+_JSON_FORM = ("RUN", "CMD", "ENTRYPOINT", "SHELL", "VOLUME", "COPY", "ADD")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class _Parser:
         flags, rest = self._flags(keyword, rest, first)
         if not rest and keyword != "HEALTHCHECK":
             raise self._fail(first, f"{keyword} needs an argument")
-        words = _json_words(rest) if keyword in _JSON_FORM and not heredocs else None
+        words = json_words(rest) if keyword in _JSON_FORM and not heredocs else None
         return Instruction(keyword, rest, words, flags, heredocs, first + 1, text)
 
     def _logical_line(self) -> str:
@@ -194,7 +194,7 @@ class _Parser:
         return _error(self._filename, index + 1, len(line) - len(line.lstrip()) + 1, what, line)
 
 
-def _json_words(rest: str) -> tuple[str, ...] | None:
+def json_words(rest: str) -> tuple[str, ...] | None:
     """The exec form; None for what is no JSON array of strings, which is then the shell form."""
     if not rest.startswith("["):
         return None

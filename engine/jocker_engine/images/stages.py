@@ -11,10 +11,11 @@ import posixpath
 import re
 from dataclasses import dataclass, field
 
+from jocker_protocol.durations import duration
 from jocker_protocol.errors import BadDockerfile
-from jocker_protocol.types import ImageConfig
+from jocker_protocol.types import Healthcheck, ImageConfig
 
-from .dockerfile import Dockerfile, Heredoc, Instruction, heredoc_stripped
+from .dockerfile import Dockerfile, Heredoc, Instruction, heredoc_stripped, json_words
 from .words import BadSubstitution, expand, split
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -350,7 +351,26 @@ class BuildState:
         return self._config(instruction, f"STOPSIGNAL {self.config.stop_signal}")
 
     def _healthcheck(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        raise self._fail(instruction, "HEALTHCHECK is not supported yet; remove it to build")
+        word, rest = (*instruction.rest.split(None, 1), "")[:2]
+        flags = {name: self._x(instruction, value) for name, value in instruction.flags}
+        match word.upper():
+            case "NONE" if not rest and not flags:
+                check = Healthcheck(test=["NONE"])
+            case "CMD" if rest:
+                words = json_words(rest)
+                test = ["CMD-SHELL", rest] if words is None else ["CMD", *words]
+                try:
+                    retries = int(flags.pop("retries", "0"))
+                    times = {name.replace("-", "_"): duration(value) for name, value in flags.items()}
+                except ValueError as error:
+                    raise self._fail(instruction, f"HEALTHCHECK: {error}") from None
+                if retries < 0:
+                    raise self._fail(instruction, "HEALTHCHECK: --retries must not be negative")
+                check = Healthcheck(test=test, retries=retries, **times)
+            case _:
+                raise self._fail(instruction, "HEALTHCHECK takes NONE, or [--interval=30s ...] CMD COMMAND")
+        self.config.healthcheck = check
+        return self._config(instruction, instruction.text)
 
     def _onbuild(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
         raise self._fail(instruction, "ONBUILD is not supported yet; remove it to build")
