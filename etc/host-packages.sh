@@ -3,10 +3,12 @@
 missing=""
 command -v runc >/dev/null || command -v crun >/dev/null || missing="$missing runc"
 command -v busybox >/dev/null || missing="$missing busybox-static"
+command -v docker-init >/dev/null || command -v tini-static >/dev/null || missing="$missing tini"
 [ -z "$missing" ] && exit 0
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # shellcheck disable=SC2086
     { apt-get install -y -qq $missing || { apt-get update -qq && apt-get install -y -qq $missing; }; } >/dev/null 2>&1 &&
         exit 0
 fi
-echo "not installed:$missing; without it Jocker falls back to the portable platform, and some tests are skipped" >&2
+echo "not installed:$missing; without runc or busybox Jocker falls
+back to the portable platform, without tini there is no --init on Linux; some tests are skipped" >&2

@@ -29,17 +29,20 @@ IMAGE = {
 VOLUME = {
     "create": (_V, "create"), "inspect": (_V, "inspect"), "ls": (_V, "ls"), "list": (_V, "ls"), "rm": (_V, "rm"),
 }  # fmt: skip
-SYSTEM = {"info": (_S, "info"), "tree": (_S, "tree")}
+SYSTEM = {
+    "backup": ("upkeep", "backup"), "check": ("upkeep", "check"), "events": ("events", "events"),
+    "info": (_S, "info"), "shutdown": ("upkeep", "shutdown"), "tree": ("tree", "tree"),
+}  # fmt: skip
 TOP = {
     **{name: CONTAINER[name] for name in CONTAINER if name not in ("inspect", "ls", "list")},
     "build": (_I, "build"), "images": (_I, "images"), "rmi": (_I, "rmi"), "tag": (_I, "tag"),
-    "inspect": (_S, "inspect"), "info": (_S, "info"), "rpc": (_S, "rpc"), "version": (_S, "version"),
+    "events": ("events", "events"), "inspect": (_S, "inspect"), "info": (_S, "info"), "rpc": (_S, "rpc"), "version": (_S, "version"),
 }  # fmt: skip
 GROUPS = {
     "container": ("Manage containers.", CONTAINER),
     "image": ("Manage images.", IMAGE),
     "volume": ("Manage volumes.", VOLUME),
-    "system": ("Look at the engine.", SYSTEM),
+    "system": ("Look at the engine, and after it.", SYSTEM),
 }
 _DOCKER_125 = frozenset({"run", "create", "exec"})
 """Commands whose own errors have exit status 125, to be told from the container's."""

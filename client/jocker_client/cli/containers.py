@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from jocker_protocol.errors import JockerError, NotFound
 
 from . import options, render
-
-F = TypeVar("F", bound=Callable[..., Any])
+from .creation import create as create_container
+from .creation import creation
 
 _COMMAND_FOLLOWS = {
     "ignore_unknown_options": True,
@@ -22,80 +22,18 @@ _COMMAND_FOLLOWS = {
 _NAMES = click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
 
 
-def _creation(command: F) -> F:
-    """The options that `create` and `run` share."""
-    for option in reversed(
-        [
-            click.option("--name", default="", help="Name of the container."),
-            click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable."),
-            click.option("--env-file", multiple=True, metavar="FILE", help="Read variables from a file."),
-            click.option(
-                "-v",
-                "--volume",
-                "volumes",
-                multiple=True,
-                metavar="[SOURCE:]TARGET[:ro]",
-                help="Mount a volume or a directory.",
-            ),
-            click.option(
-                "--mount", "mounts", multiple=True, metavar="KEY=VALUE,...", help="Mount something."
-            ),
-            click.option("--tmpfs", "tmpfs", multiple=True, metavar="TARGET", help="Mount a tmpfs."),
-            click.option("-w", "--workdir", default="", help="Working directory inside."),
-            click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="Name or id."),
-            click.option("--entrypoint", default=None, help="Replace the image's ENTRYPOINT; '' for none."),
-            click.option("--network", "--net", default="", help="host or none."),
-            click.option("-h", "--hostname", default="", help="Host name inside."),
-            click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE"),
-            click.option("--stop-signal", default="", help="Signal of `stop`."),
-            click.option("--stop-timeout", type=int, default=None, metavar="SECONDS"),
-            click.option("-i", "--interactive", is_flag=True, help="Keep standard input open."),
-            click.option("-t", "--tty", is_flag=True, help="Give it a terminal."),
-            click.option("--rm", "auto_remove", is_flag=True, help="Remove it when it has ended."),
-            click.argument("image"),
-            click.argument("command", nargs=-1, type=click.UNPROCESSED),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def _create(engine: Any, given: dict[str, Any]) -> str:
-    params: dict[str, Any] = {
-        "image": given["image"],
-        "env": options.env(given["env"], given["env_file"]),
-        "labels": options.pairs(given["labels"], "--label"),
-        "mounts": [
-            *(options.volume(text) for text in given["volumes"]),
-            *(options.mount(text) for text in given["mounts"]),
-            *({"type": "tmpfs", "target": text.partition(":")[0]} for text in given["tmpfs"]),
-        ],
-        "working_dir": given["workdir"],
-    }
-    for key in ("name", "user", "network", "hostname", "stop_signal", "interactive", "tty", "auto_remove"):
-        params[key] = given[key]
-    if given["stop_timeout"] is not None:
-        params["stop_timeout"] = given["stop_timeout"]
-    if given["command"]:
-        params["cmd"] = list(given["command"])
-    if given["entrypoint"] is not None:
-        params["entrypoint"] = [given["entrypoint"]] if given["entrypoint"] else []
-    identity: str = engine.call("container.create", **params)["id"]
-    return identity
-
-
 @click.command(context_settings=_COMMAND_FOLLOWS)
-@_creation
+@creation
 @click.pass_context
 def create(ctx: click.Context, /, **given: Any) -> None:
     """Make a container, not started."""
-    click.echo(_create(ctx.obj.engine, given))
+    click.echo(create_container(ctx.obj.engine, given))
 
 
 @click.command(context_settings=_COMMAND_FOLLOWS)
 @click.option("-d", "--detach", is_flag=True, help="Print its id and leave it running.")
 @click.option("--cidfile", default=None, metavar="FILE", help="Write its id to this file.")
-@_creation
+@creation
 @click.pass_context
 def run(ctx: click.Context, /, detach: bool, cidfile: str | None, **given: Any) -> None:
     """Make a container from IMAGE and start it."""
@@ -106,10 +44,10 @@ def run(ctx: click.Context, /, detach: bool, cidfile: str | None, **given: Any) 
     engine = ctx.obj.engine
     if cidfile:
         with open(cidfile, "x", encoding="utf-8") as file:
-            container = _create(engine, given)
+            container = create_container(engine, given)
             file.write(container)
     else:
-        container = _create(engine, given)
+        container = create_container(engine, given)
     if detach:
         engine.call("container.start", container=container)
         click.echo(container)

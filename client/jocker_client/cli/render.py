@@ -10,7 +10,7 @@ from typing import Any
 Row = dict[str, str]
 
 _SPELLING = {"oom": "OOM", "tty": "Tty", "id": "Id", "os": "Os", "ids": "IDs"}
-_MAPS = ("labels", "platform", "annotations")
+_MAPS = ("labels", "platform", "annotations", "attributes")
 """Fields whose keys are data."""
 
 
@@ -57,9 +57,11 @@ def status(item: dict[str, Any]) -> str:
     """The STATUS column."""
     state = item["status"]
     if state in ("running", "stopping"):
-        return f"Up {age(item['started_at'])}" + (" (Stopping)" if state == "stopping" else "")
-    if state == "exited":
-        return f"Exited ({item['exit_code']}) {age(item['finished_at'])} ago"
+        health = item.get("health", "")
+        health = {"": "", "starting": " (health: starting)"}.get(health, f" ({health})")
+        return f"Up {age(item['started_at'])}" + (" (Stopping)" if state == "stopping" else health)
+    if state in ("exited", "restarting"):
+        return f"{state.capitalize()} ({item['exit_code']}) {age(item['finished_at'])} ago"
     return str(state).capitalize()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 import click
 
@@ -67,38 +66,6 @@ def info(ctx: click.Context, format_: str) -> None:
                 print(f"Not usable:  {found['part']} {found['driver']}: {found['why']}; {found['mend']}")
         for warning in facts["warnings"]:
             print(f"Warning:     {warning}")
-
-
-@click.command()
-@click.pass_context
-def tree(ctx: click.Context) -> None:
-    """The live supervision tree: state, restarts, waiting and handled messages."""
-    rows: list[tuple[str, str, str, str, str, str]] = []
-
-    def walk(node: dict[str, Any], lead: str, branch: str) -> None:
-        rows.append(
-            (
-                lead + branch + node["name"],
-                node["state"],
-                str(node["restarts"]),
-                str(node["mailbox"]) if node["kind"] == "actor" else "-",
-                str(node["handled"]) if node["kind"] == "actor" else "-",
-                node["detail"],
-            )
-        )
-        lead += {"": "", "├── ": "│   ", "└── ": "    "}[branch]
-        for child in node["children"]:
-            walk(child, lead, "└── " if child is node["children"][-1] else "├── ")
-
-    walk(ctx.obj.engine.call("system.tree"), "", "")
-    table = [("NAME", "STATE", "RESTARTS", "MAILBOX", "HANDLED", "DETAIL"), *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(5)]
-    for row in table:
-        print(
-            "  ".join(
-                [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]
-            ).rstrip()
-        )
 
 
 _KINDS = (("container", "container.inspect"), ("image", "image.inspect"), ("volume", "volume.inspect"))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import glob
 import os
+import shutil
+from dataclasses import replace
 from typing import Any
 
 from ..commands import PlatformError
@@ -48,6 +50,10 @@ _MOUNTS: list[tuple[str, str, str, list[str]]] = [
 _MADE_BY_RUNTIME = ("/dev/", "/proc/", "/sys/")
 """What is mounted below these lies on file systems that are not there yet."""
 
+_INITS = ("docker-init", "tini-static", "catatonit")
+"""Init programs of the host, linked statically: they run in the container's own root. All take `-- PROGRAM...`."""
+_INIT_INSIDE = "/sbin/docker-init"
+
 _OWN_NETWORK = {
     "net.ipv4.ip_unprivileged_port_start": "0",
     "net.ipv4.ping_group_range": "0 2147483647",
@@ -58,6 +64,10 @@ _OWN_NETWORK = {
 def config(isolation: Isolation, process: Process, cgroup: str) -> dict[str, Any]:
     """config.json. Makes the working directory and the mount points in the root. Raises PlatformError."""
     what = describe(isolation, process)
+    if isolation.init:
+        init = Bind(_host_init(), _INIT_INSIDE, read_only=True)
+        isolation = replace(isolation, binds=(*isolation.binds, init))
+        what["args"] = [_INIT_INSIDE, "--", *what["args"]]
     try:
         os.makedirs(resolve(isolation.rootfs, what["cwd"]), exist_ok=True)
     except OSError as error:
@@ -70,6 +80,14 @@ def config(isolation: Isolation, process: Process, cgroup: str) -> dict[str, Any
         "mounts": _mounts(isolation),
         "linux": _linux(isolation, cgroup),
     }
+
+
+def _host_init() -> str:
+    for name in _INITS:
+        path = shutil.which(name, path=f"/usr/libexec/docker:/usr/libexec/podman:{os.defpath}")
+        if path is not None:
+            return path
+    raise PlatformError(f"--init needs one of {', '.join(_INITS)} on the host; install tini")
 
 
 def describe(isolation: Isolation, process: Process) -> dict[str, Any]:

@@ -34,7 +34,11 @@ _KILL_ROUNDS = 20
 
 
 class ChrootRuntime:
-    """See interfaces.Runtime. ROOT/chroot/ID is a file that holds the path of the container's root."""
+    """See interfaces.Runtime. ROOT/chroot/ID is a file that holds the path of the container's root.
+
+    An init (Isolation.init) would have nothing to do: the main process is not pid 1, so that signals have their
+    usual effect, and its shim reaps orphans.
+    """
 
     name = "chroot"
 

@@ -1,0 +1,61 @@
+"""`jocker system tree`: the supervision tree, once or again and again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+_HEAD = ("NAME", "STATE", "RESTARTS", "MAILBOX", "HANDLED", "DETAIL")
+
+
+@click.command()
+@click.option("-w", "--watch", is_flag=True, help="Draw it again and again, until interrupted.")
+@click.option("-n", "--interval", type=click.FloatRange(min=0.05), default=1.0, metavar="SECONDS")
+@click.pass_context
+def tree(ctx: click.Context, watch: bool, interval: float) -> None:
+    """The live supervision tree: state, restarts, waiting and handled messages."""
+    while True:
+        text = draw(ctx.obj.engine.call("system.tree"))
+        if not watch:
+            sys.stdout.write(text)
+            return
+        if sys.stdout.isatty():
+            # Home; each line to its end; what is below is cleared last, so that nothing flickers.
+            text = "\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[J"
+        else:
+            text += "\n"
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        time.sleep(interval)
+
+
+def draw(root: dict[str, Any]) -> str:
+    """As lines."""
+    rows: list[tuple[str, ...]] = [_HEAD]
+
+    def walk(node: dict[str, Any], lead: str, branch: str) -> None:
+        actor = node["kind"] == "actor"
+        rows.append(
+            (
+                lead + branch + node["name"],
+                node["state"],
+                str(node["restarts"]),
+                str(node["mailbox"]) if actor else "-",
+                str(node["handled"]) if actor else "-",
+                node["detail"],
+            )
+        )
+        lead += {"": "", "├── ": "│   ", "└── ": "    "}[branch]
+        for child in node["children"]:
+            walk(child, lead, "└── " if child is node["children"][-1] else "├── ")
+
+    walk(root, "", "")
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]).rstrip()
+        + "\n"
+        for row in rows
+    )
