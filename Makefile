@@ -3,7 +3,7 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench faults clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,10 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed
 	sh etc/host-packages.sh
 	$(BIN)/python tests/bench/run.py
+
+faults: $(VENV)/.installed
+	sh etc/host-packages.sh
+	$(BIN)/python tests/faults/run.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

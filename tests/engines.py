@@ -23,6 +23,7 @@ class Engine:
     def __init__(self, platform: str) -> None:
         self.platform = platform
         self.root = tempfile.mkdtemp(prefix="jk-", dir="/tmp")
+        self.data = self.root
         self.socket = os.path.join(self.root, "s")
         self._log = open(os.path.join(self.root, "engine.log"), "ab")  # noqa: SIM115
         self.process: subprocess.Popen[bytes] | None = None
@@ -33,7 +34,7 @@ class Engine:
         self.process = subprocess.Popen(
             [
                 *self.command,
-                *("--root", self.root, "--socket", self.socket, "--platform", self.platform),
+                *("--root", self.data, "--socket", self.socket, "--platform", self.platform),
             ],
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,

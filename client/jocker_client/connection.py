@@ -54,7 +54,10 @@ class Connection:
             self._send(json.dumps(request).encode() + b"\n")
         answers: dict[int, dict[str, Any]] = {}
         while len(answers) < len(requests):
-            line = self._file.readline()
+            try:
+                line = self._file.readline()
+            except ConnectionResetError:
+                line = b""
             if not line:
                 raise Unreachable(f"the engine at {self.address} closed the connection; is it being stopped?")
             answer = json.loads(line)
@@ -79,7 +82,10 @@ class Connection:
         # Byte by byte as long as it is not clear where the answer ends would be slow; frames begin right behind it.
         line = bytearray()
         while not line.endswith(b"\n"):
-            byte = other._socket.recv(1)
+            try:
+                byte = other._socket.recv(1)
+            except ConnectionResetError:
+                byte = b""
             if not byte:
                 raise Unreachable(f"the engine at {self.address} closed the stream")
             line += byte

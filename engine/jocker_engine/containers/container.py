@@ -96,7 +96,7 @@ class Container(Actor):
             return
         self._settled.set()
         if status in ("creating", "removing"):
-            await self._begin_removal(anonymous=record.auto_remove)
+            await self._begin_removal(volumes=status == "creating")
         elif status == "restarting":
             self._start_after(self._backoff.next(0))
 
@@ -240,9 +240,7 @@ class Container(Actor):
         wish = self._remove_at_exit
         if wish is not None or self._record.auto_remove:
             self._remove_at_exit = None
-            await self._begin_removal(
-                anonymous=self._record.auto_remove or (wish is not None and wish.volumes)
-            )
+            await self._begin_removal(volumes=wish is not None and wish.volumes)
 
     # --- by policy ---
 
@@ -399,20 +397,23 @@ class Container(Actor):
             self._remove_at_exit = message
             self.spawn(self._run.kill)
         else:
-            await self._begin_removal(anonymous=message.volumes or self._record.auto_remove)
+            await self._begin_removal(volumes=message.volumes)
         self._removers.append(self.defer())
         return t.Done()
 
-    async def _begin_removal(self, *, anonymous: bool) -> None:
+    async def _begin_removal(self, *, volumes: bool) -> None:
+        """`volumes`: its anonymous ones go with it, as they do with --rm; the record remembers that."""
         if self._status == "removing" and hasattr(self, "_removing"):
             return
         self._removing = True
+        if volumes:
+            self._record = msgspec.structs.replace(self._record, auto_remove=True)
         await self._follow("remove")
-        self.spawn(self._remove, anonymous)
+        self.spawn(self._remove)
 
-    async def _remove(self, anonymous: bool) -> None:
+    async def _remove(self) -> None:
         house, record = self._house, self._record
-        own = [mount.source for mount in record.mounts if mount.anonymous] if anonymous else []
+        own = [mount.source for mount in record.mounts if mount.anonymous] if record.auto_remove else []
         try:
             rootfs = os.path.join(house.layout.container(record.id), "none")
             await house.drivers.runtime.kill_all(record.id, 0)
@@ -426,7 +427,7 @@ class Container(Actor):
             self.ref.cast(Gone(error))
             return
         if own:
-            await self.system.ref("volumes").call(Sweep())
+            await self.system.ref("volumes").call(Sweep(own))
         self.ref.cast(Gone())
 
     @handles(Gone)

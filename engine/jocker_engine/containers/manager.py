@@ -23,7 +23,7 @@ from ..house import House
 from ..images.names import ResolveImage
 from ..otp import Actor, ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
 from ..platform.work import work
-from ..volumes.manager import EnsureVolume
+from ..volumes.manager import EnsureVolume, Sweep
 from . import audit, health, journal, lifecycle, order, restarts
 from .container import Container
 from .messages import Attach, CheckAttach, CheckExec, Exec, Logs, Quit, Restart
@@ -147,7 +147,6 @@ class ContainersManager(Actor):
         if not argv(config):
             raise InvalidParams(f"cmd: image {wish.image} has no command of its own; say which to run")
         container = new_id()
-        mounts = [await self._mount(mount) for mount in _all_mounts(wish.mounts, config)]
         record = ContainerRecord(
             id=container,
             name=wish.name or random_name(),
@@ -156,7 +155,7 @@ class ContainersManager(Actor):
             layer=image.layer,
             created_at=now(),
             config=config,
-            mounts=mounts,
+            mounts=[],
             network=wish.network or house.config.default_network,
             hostname=wish.hostname or container[:12],
             tty=wish.tty,
@@ -168,11 +167,19 @@ class ContainersManager(Actor):
             depends_on=depends_on,
             init=wish.init,
         )
-        record = await self._insert(record, chosen=bool(wish.name))
+        try:
+            for mount in _all_mounts(wish.mounts, config):
+                record.mounts.append(await self._mount(mount))
+            record = await self._insert(record, chosen=bool(wish.name))
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                own = [mount.source for mount in record.mounts if mount.anonymous]
+                await self.system.ref("volumes").call(Sweep(own))
+            raise
         try:
             os.makedirs(house.layout.container(container), mode=0o710)
             rootfs = await house.drivers.storage.clone(container, image.layer)
-            await self._first_use(rootfs, mounts)
+            await self._first_use(rootfs, record.mounts)
             await house.drivers.storage.unmount(container)
             record.state.status = lifecycle.follow("creating", "made")
             await house.store.write(sql.update_container(record), journal.event(record, "create"))
@@ -206,7 +213,9 @@ class ContainersManager(Actor):
         path, source, anonymous = "", mount.source, False
         if mount.type == "volume":
             anonymous = not mount.source
-            volume, _ = await self.system.ref("volumes").call(EnsureVolume(mount.source, anonymous=anonymous))
+            volume, _ = await self.system.ref("volumes").call(
+                EnsureVolume(mount.source, anonymous=anonymous, owned=anonymous)
+            )
             path, source = volume.path, volume.name
         elif mount.type == "bind":
             if not os.path.isabs(mount.source):

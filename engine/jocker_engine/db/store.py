@@ -73,7 +73,10 @@ def drop_tag(tag: str) -> Statement:
 
 
 def add_container(container: ContainerRecord) -> list[Statement]:
-    """The container and its hold on its volumes. The name must be free (IntegrityError)."""
+    """The container and its hold on its volumes; its anonymous ones are ready by this. The name must be free
+    (IntegrityError).
+    """
+    own = [mount for mount in container.mounts if mount.anonymous]
     uses = {mount.source for mount in container.mounts if mount.type == "volume"}
     return [
         Statement(
@@ -90,6 +93,13 @@ def add_container(container: ContainerRecord) -> list[Statement]:
         *(
             Statement("INSERT INTO volume_uses (container, volume) VALUES (?, ?)", (container.id, volume))
             for volume in sorted(uses)
+        ),
+        *(
+            Statement(
+                "UPDATE volumes SET ready = 1, doc = json_set(doc, '$.path', ?) WHERE name = ?",
+                (mount.path, mount.source),
+            )
+            for mount in own
         ),
     ]
 

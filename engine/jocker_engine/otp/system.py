@@ -88,7 +88,7 @@ class System:
         if isinstance(life, SupervisorLife | DynamicLife):
             below = life.children()
         detail = ""
-        if isinstance(life, Life):
+        if isinstance(life, Life) and child.state == "running":  # before that it may have nothing to tell
             detail = life.actor.detail()
         elif life is None and child.reason is not None:
             detail = f"{type(child.reason).__name__}: {child.reason}"

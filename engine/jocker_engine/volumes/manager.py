@@ -28,10 +28,16 @@ class EnsureVolume(msgspec.Struct, frozen=True):
     name: str
     labels: dict[str, str] = {}
     anonymous: bool = False
+    owned: bool = False
+    """It is for a container that is being made: until that one's record takes it (sql.add_container) it is not
+    ready, and without such a record it is destroyed.
+    """
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """Destroy the volumes that were doomed with the container they belonged to."""
+    """Destroy those of these volumes that were doomed with their container, or never got one."""
+
+    names: list[str]
 
 
 class VolumesManager(Actor):
@@ -41,6 +47,8 @@ class VolumesManager(Actor):
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._held: set[str] = set()
+        """Volumes that wait for their container's record."""
 
     async def init(self) -> None:
         """Finish what was half done: rows without `ready` were being made or destroyed."""
@@ -51,11 +59,12 @@ class VolumesManager(Actor):
         house = self._house
         there = (await house.drivers.storage.inventory()).volumes
         known = await house.store.volume_names()
+        self._held = {name for name in self._held if not known.get(name, True)}
         return [
             *(
                 Found("record", name, "the volume was half made or half removed", "finish removing it",
                       partial(self._destroy, name))
-                for name, ready in known.items() if not ready
+                for name, ready in known.items() if not ready and name not in self._held
             ),
             *(
                 Found("storage", name, "there is a volume that has no record", "remove it",
@@ -73,6 +82,7 @@ class VolumesManager(Actor):
         ]  # fmt: skip
 
     async def _destroy(self, name: str) -> None:
+        self._held.discard(name)
         await self._house.drivers.storage.destroy_volume(name)
         await self._house.store.write(sql.drop_volume(name))
 
@@ -82,8 +92,9 @@ class VolumesManager(Actor):
 
     @handles(Sweep)
     async def sweep(self, message: Sweep) -> None:
-        for name, ready in (await self._house.store.volume_names()).items():
-            if not ready:
+        known = await self._house.store.volume_names()
+        for name in message.names:
+            if not known.get(name, True):
                 await self._destroy(name)
 
     @handles(EnsureVolume)
@@ -106,6 +117,9 @@ class VolumesManager(Actor):
             await self._destroy(name)
             raise
         record = msgspec.structs.replace(record, path=path)
+        if message.owned:
+            self._held.add(name)
+            return record, True
         await self._house.store.write(
             sql.confirm_volume(record), sql.happened(now(), "volume", "create", name, self._facts())
         )

@@ -1,0 +1,49 @@
+"""A sample of `make faults`: some boundaries of each operation, crashes of every actor, outages, a short storm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import boundaries
+import crashes
+import outages
+import pytest
+import storm
+from harness import FaultyEngine, Tally
+
+from conftest import need, why_not
+
+
+@pytest.fixture(params=["linux", "portable"])
+def faulty(request: pytest.FixtureRequest) -> Iterator[FaultyEngine]:
+    reason = why_not(request.param)
+    need(not reason, reason)
+    engine = FaultyEngine(request.param).start()
+    engine.base()
+    yield engine
+    engine.close()
+
+
+def test_boundaries(faulty: FaultyEngine) -> None:
+    tally = Tally()
+    boundaries.run(faulty, tally, every=9)
+    assert not tally.lost, tally.table()
+    assert len(tally.injected) == len(boundaries.OPERATIONS)
+
+
+def test_crashes(faulty: FaultyEngine) -> None:
+    tally = Tally()
+    crashes.run(faulty, tally)
+    assert not tally.lost, tally.table()
+
+
+def test_outages(faulty: FaultyEngine) -> None:
+    tally = Tally()
+    outages.run(faulty, tally)
+    assert not tally.lost, tally.table()
+
+
+def test_storm(faulty: FaultyEngine) -> None:
+    tally = Tally()
+    storm.run(faulty, tally, kills=5, seed=1)
+    assert not tally.lost, tally.table()
