@@ -101,7 +101,7 @@ class Engine:
         left = _processes(self.root)
         assert not left, left
         cgroups = glob.glob("/sys/fs/cgroup/**/jocker-*", recursive=True)
-        ours = [path for path in cgroups if path.rpartition("jocker-")[2] in self.log()]
+        ours = [path for path in cgroups if path.rpartition("-")[2] in self.log()]
         assert not ours, ours  # others may be of another engine on this machine
         crashes = os.path.join(self.root, "run", "crashes.log")
         assert not os.path.exists(crashes), open(crashes).read()  # noqa: SIM115

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -79,6 +80,26 @@ def test_a_runtime_state_without_a_running_container(own: Engine) -> None:
     assert [(each["part"], each["subject"]) for each in check(own)] == [("runtime", container)]
     check(own, repair=True)
     assert check(own) == [] and not os.path.exists(state)
+
+
+def test_a_control_group_that_is_left(own: Engine) -> None:
+    if own.platform != "linux":
+        return  # there are none
+    container = own.jocker("run", "-d", "base", "sleep", "100").stdout.strip()
+    (group,) = {
+        path.rpartition("/")[2]
+        for path in glob.glob(f"/sys/fs/cgroup/**/jocker-*-{container}", recursive=True)
+    }
+    own.jocker("stop", "-t", "0", container)
+    assert not glob.glob(f"/sys/fs/cgroup/**/{group}", recursive=True)
+    stray = group.replace(container, "ef" * 32)
+    hierarchy = "/sys/fs/cgroup/pids" if os.path.isdir("/sys/fs/cgroup/pids") else "/sys/fs/cgroup"
+    for name, subject in ((group, container), (stray, "ef" * 32)):
+        os.mkdir(os.path.join(hierarchy, name))
+        assert [(each["part"], each["subject"]) for each in check(own)] == [("runtime", subject)]
+        check(own, repair=True)
+        assert not os.path.exists(os.path.join(hierarchy, name))
+    own.jocker("rm", container)
 
 
 def test_a_mount_that_is_left(own: Engine) -> None:

@@ -93,7 +93,7 @@ class Client(threading.Thread):
         with Connection(f"unix://{self._engine.socket}") as connection:
             for name, status in self._containers.items():
                 if status != "":
-                    connection.call("container.remove", container=name, force=True)
+                    connection.call("container.remove", container=name, force=True, volumes=True)
             for name, there in self._volumes.items():
                 if there:
                     connection.call("volume.remove", volume=name)
@@ -104,21 +104,25 @@ class Client(threading.Thread):
     def _look(self, connection: Connection) -> None:
         """What is really there, against the books; when all that was half done is finished."""
         deadline = time.monotonic() + _PATIENCE
+        before = None  # seen twice: one that was killed by an `rm -f` that was cut off runs for a moment more
         while True:
             listed = connection.call("container.list", all=True)["containers"]
             found = {each["name"]: each["status"] for each in listed if each["name"] in self._containers}
             moving = ("creating", "starting", "stopping", "removing")
-            if not any(status in moving for status in found.values()):
+            known = None not in self._containers.values() or found == before
+            if known and not any(status in moving for status in found.values()):
                 break
+            before = found
             if time.monotonic() > deadline:
                 self.complaints.append(f"still on their way: {found}")
                 break
-            time.sleep(0.05)
+            time.sleep(0.2)
         for name, expected in self._containers.items():
             status = found.get(name, "")
             if expected is not None and status != expected:
+                why = connection.call("container.inspect", container=name)["state"] if status else ""
                 self.complaints.append(
-                    f"{name} was acknowledged as {expected or 'removed'} and is {status or 'gone'}"
+                    f"{name} was acknowledged as {expected or 'removed'} and is {status or 'gone'}: {why}"
                 )
             self._containers[name] = status
         volumes = {each["name"] for each in connection.call("volume.list")["volumes"]}

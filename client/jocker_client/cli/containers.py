@@ -170,6 +170,7 @@ _COLUMNS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("PORTS", "Ports", lambda item: ", ".join(item["ports"])),
     ("NAMES", "Names", lambda item: item["name"]),
     ("", "State", lambda item: item["status"]),
+    ("", "Health", lambda item: item["health"]),
     ("", "CreatedAt", lambda item: item["created_at"]),
     ("", "Labels", lambda item: ",".join(f"{key}={value}" for key, value in item["labels"].items())),
     ("", "Mounts", lambda item: ",".join(item["mounts"])),

@@ -12,7 +12,7 @@ import click
 
 from jocker_protocol import wire
 
-from . import options
+from . import options, render
 from .logs import when
 
 
@@ -48,26 +48,26 @@ def line(event: dict[str, Any], format: str) -> str:
         facts = ", ".join(f"{key}={value}" for key, value in sorted(event["attributes"].items()))
         said = f"{event['time']} {event['type']} {event['action']} {event['id']}"
         return f"{said} ({facts})" if facts else said
-    spelled = _docker(event)
-    if format == "json":
-        return json.dumps(spelled)
-    from .template import render
+    message = _message(event)
+    if format in ("json", "{{json .}}"):
+        return json.dumps({name: value for name, _, value in message})
+    from .template import render as fill
 
-    return render(format, spelled)
+    return fill(format, {field: value for _, field, value in message})
 
 
-def _docker(event: dict[str, Any]) -> dict[str, Any]:
-    """The fields of Docker's event messages."""
+def _message(event: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """Docker's event message: name in JSON, name in a template, value."""
+    attributes = render.Map(event["attributes"])
     whole = calendar.timegm(time.strptime(event["time"][:19], "%Y-%m-%dT%H:%M:%S"))
-    return {
-        "status": event["action"],
-        "id": event["id"],
-        "Type": event["type"],
-        "Action": event["action"],
-        "Actor": {"ID": event["id"], "Attributes": event["attributes"]},
-        "ID": event["id"],
-        "Time": event["time"],
-        "time": whole,
-        "timeNano": whole * 10**9 + int(event["time"][20:29]),
-        "scope": "local",
-    }
+    return [
+        ("status", "Status", event["action"]),
+        ("id", "ID", event["id"]),
+        ("from", "From", attributes.get("image", "")),
+        ("Type", "Type", event["type"]),
+        ("Action", "Action", event["action"]),
+        ("Actor", "Actor", {"ID": event["id"], "Attributes": attributes}),
+        ("scope", "Scope", "local"),
+        ("time", "Time", whole),
+        ("timeNano", "TimeNano", whole * 10**9 + int(event["time"][20:29])),
+    ]

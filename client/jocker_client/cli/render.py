@@ -12,6 +12,17 @@ Row = dict[str, str]
 _SPELLING = {"oom": "OOM", "tty": "Tty", "id": "Id", "os": "Os", "ids": "IDs"}
 _MAPS = ("labels", "platform", "annotations", "attributes")
 """Fields whose keys are data."""
+_FLAGS = {
+    "Running": ("running", "stopping", "restarting"),
+    "Paused": ("paused",),
+    "Restarting": ("restarting",),
+    "Dead": ("dead",),
+}
+"""Docker's flags for a state; there too a container that waits for its restart counts as running."""
+
+
+class Map(dict[str, Any]):
+    """A value whose keys are data: a template shows one that it lacks as Go does, instead of refusing it."""
 
 
 def seconds_since(stamp: str) -> float:
@@ -55,14 +66,14 @@ def short(identity: str) -> str:
 
 def status(item: dict[str, Any]) -> str:
     """The STATUS column."""
-    state = item["status"]
+    state: str = item["status"]
     if state in ("running", "stopping"):
         health = item.get("health", "")
         health = {"": "", "starting": " (health: starting)"}.get(health, f" ({health})")
         return f"Up {age(item['started_at'])}" + (" (Stopping)" if state == "stopping" else health)
     if state in ("exited", "restarting"):
         return f"{state.capitalize()} ({item['exit_code']}) {age(item['finished_at'])} ago"
-    return str(state).capitalize()
+    return {"removing": "Removal In Progress"}.get(state, state.capitalize())
 
 
 def listing(
@@ -104,13 +115,13 @@ def docker(value: Any, *, data: bool = False) -> Any:
         return [docker(item) for item in value]
     if not isinstance(value, dict):
         return value
-    spelled = {key if data else pascal(key): docker(item, data=key in _MAPS) for key, item in value.items()}
-    if not data and "Status" in spelled and "ExitCode" in spelled and "Pid" in spelled:
-        spelled = {
-            "Status": spelled["Status"],
-            "Running": spelled["Status"] in ("running", "stopping"),
-            **spelled,
-        }
+    if data:
+        return Map((key, docker(item)) for key, item in value.items())
+    spelled = {pascal(key): docker(item, data=key in _MAPS) for key, item in value.items()}
+    if {"Status", "ExitCode", "Pid"} <= spelled.keys():
+        state = spelled["Status"]
+        flags = {flag: state in states for flag, states in _FLAGS.items()}
+        spelled = {"Status": state, **flags, **spelled}
     return spelled
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from jocker_protocol.errors import InvalidParams
 
+from .render import Map
+
 _ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 
 Piece = tuple[str, Any, list[Any], list[Any]]
@@ -141,6 +143,9 @@ def _operand(word: str, dot: Any, root: Any) -> Any:
         raise InvalidParams(f"format: {word!r} is neither a field (.Name) nor a value")
     for name in word.split("."):
         if not name:
+            continue
+        if isinstance(value, Map):
+            value = value.get(name)
             continue
         if not isinstance(value, dict) or name not in value:
             known = f"; there are: {', '.join(value)}" if isinstance(value, dict) and value else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -23,13 +24,21 @@ def tree(ctx: click.Context, watch: bool, interval: float) -> None:
             sys.stdout.write(text)
             return
         if sys.stdout.isatty():
-            # Home; each line to its end; what is below is cleared last, so that nothing flickers.
-            text = "\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[J"
+            text = frame(text, os.get_terminal_size(sys.stdout.fileno()))
         else:
             text += "\n"
         sys.stdout.write(text)
         sys.stdout.flush()
         time.sleep(interval)
+
+
+def frame(text: str, size: os.terminal_size) -> str:
+    """Over what the terminal shows, cut to its size: a line that wraps or scrolls would move the next picture.
+
+    Each line is cleared to its end and what is below at last, so that nothing flickers.
+    """
+    lines = text.splitlines()[: size.lines - 1]
+    return "\x1b[H" + "".join(f"{line[: size.columns]}\x1b[K\n" for line in lines) + "\x1b[J"
 
 
 def draw(root: dict[str, Any]) -> str:

@@ -6,10 +6,9 @@ Gone). Only handlers change the state, along the lifecycle table, and only after
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
 import sqlite3
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,12 +21,12 @@ from ..clock import boot_id, new_id, now, seconds_between
 from ..db import store as sql
 from ..db.database import Statement
 from ..house import House
-from ..otp import Actor, Reply, handles
-from ..platform.interfaces import Isolation
+from ..otp import Actor, ActorDown, Reply, handles
 from ..platform.shims import ShimLost, ShimRefused
 from ..shim.launch import LogRequest
 from ..volumes.manager import Sweep
 from . import execs, health, journal, lifecycle, restarts
+from .detail import describe
 from .messages import (
     Again,
     Attach,
@@ -47,9 +46,11 @@ from .messages import (
     StartUp,
 )
 from .names import check_name
+from .removal import remove
 from .run import Run
 from .signals import parse_signal
-from .surroundings import argv, isolation
+
+log = logging.getLogger("jocker.containers")
 
 
 class Container(Actor):
@@ -123,9 +124,6 @@ class Container(Actor):
     @property
     def _status(self) -> str:
         return self._record.state.status
-
-    def _isolation(self, rootfs: str) -> Isolation:
-        return isolation(self._record, self._house.layout, rootfs)
 
     # --- start ---
 
@@ -341,11 +339,12 @@ class Container(Actor):
         self.spawn(self._stop, self._record.stop_timeout if timeout is None else timeout)
 
     async def _stop(self, timeout: int) -> None:
+        run = self._run
         with trio.move_on_after(timeout if timeout >= 0 else float("inf")):
-            await self._run.signal(parse_signal(self._stop_signal))
+            await run.signal(parse_signal(self._stop_signal))
             await self._exited.wait()
             return
-        await self._run.kill()
+        await run.kill()
 
     @property
     def _stop_signal(self) -> str:
@@ -412,22 +411,15 @@ class Container(Actor):
         self.spawn(self._remove)
 
     async def _remove(self) -> None:
-        house, record = self._house, self._record
-        own = [mount.source for mount in record.mounts if mount.anonymous] if record.auto_remove else []
         try:
-            rootfs = os.path.join(house.layout.container(record.id), "none")
-            await house.drivers.runtime.kill_all(record.id, 0)
-            await house.drivers.runtime.destroy(self._isolation(rootfs))
-            await house.drivers.storage.destroy_tree(record.id)
-            shutil.rmtree(house.layout.container(record.id), ignore_errors=False, onerror=_missing_is_fine)
-            await house.store.write(
-                sql.drop_container(record.id), *map(sql.doom_unused_volume, own), self._event("destroy")
-            )
+            own = await remove(self._house, self._record)
         except (JockerError, OSError, sqlite3.Error) as error:
             self.ref.cast(Gone(error))
             return
-        if own:
+        try:
             await self.system.ref("volumes").call(Sweep(own))
+        except (ActorDown, JockerError, OSError, sqlite3.Error) as error:
+            log.warning("container %s: its volumes are doomed, and still there: %s", self._record.name, error)
         self.ref.cast(Gone())
 
     @handles(Gone)
@@ -524,42 +516,9 @@ class Container(Actor):
 
     @handles(t.ContainerRef)
     async def inspect(self, message: t.ContainerRef) -> t.ContainerDetail:
-        record, house = self._record, self._house
-        words = argv(record.config)
-        return t.ContainerDetail(
-            id=record.id,
-            name=record.name,
-            created_at=record.created_at,
-            image=record.image,
-            image_id=record.image_id,
-            path=words[0],
-            args=words[1:],
-            state=record.state,
-            config=record.config,
-            tty=record.tty,
-            interactive=record.interactive,
-            auto_remove=record.auto_remove,
-            hostname=record.hostname,
-            network=record.network,
-            mounts=[
-                t.Mount(
-                    type=mount.type,  # type: ignore[arg-type]
-                    target=mount.target,
-                    source=mount.source,
-                    read_only=mount.read_only,
-                )
-                for mount in record.mounts
-            ],
-            log_path=house.layout.container_log(record.id),
-            rootfs=await house.drivers.storage.mount(record.id) if self._status in lifecycle.ALIVE else "",
-            platform=house.drivers.names(),
-            stop_timeout=record.stop_timeout,
-            restart_policy=record.restart_policy,
-            restart_count=record.state.restart_count,
-            depends_on=record.depends_on,
-            init=record.init,
-            exec_ids=sorted(self._execs),
-        )
+        alive = self._status in lifecycle.ALIVE
+        rootfs = await self._house.drivers.storage.mount(self._id) if alive else ""
+        return describe(self._house, self._record, rootfs, sorted(self._execs))
 
 
 def _answer(replies: list[Reply], value: Any) -> None:
@@ -572,8 +531,3 @@ def _fail(replies: list[Reply], error: BaseException) -> None:
     for reply in replies:
         reply.fail(error)
     replies.clear()
-
-
-def _missing_is_fine(function: Callable[..., Any], path: str, info: Any) -> None:
-    if not isinstance(info[1], FileNotFoundError):
-        raise info[1]

@@ -65,6 +65,18 @@ async def remove(group: str) -> None:
     raise PlatformError(f"control group {group}: its processes were killed and are still there")
 
 
+def beginning(prefix: str) -> frozenset[str]:
+    """What follows the prefix (a path below the root of each hierarchy) in names of groups that are there."""
+    tops = [MOUNTS] if kind() == "v2" else _hierarchies()
+    parent, start = os.path.split(prefix.lstrip("/"))
+    names: set[str] = set()
+    for top in tops:
+        directory = os.path.join(top, parent)
+        if os.path.isdir(directory):
+            names.update(name for name in os.listdir(directory) if name.startswith(start))
+    return frozenset(name[len(start) :] for name in names)
+
+
 def _hierarchies() -> list[str]:
     """Directories of mounted hierarchies of version 1, and "unified" beside them."""
     try:

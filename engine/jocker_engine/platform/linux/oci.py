@@ -1,11 +1,12 @@
 """Runtime driver `oci`: containers run by runc or crun, which are told what spec.py says.
 
 The runtime's state is in ROOT/oci/ID, a container's bundle in its own directory, its control groups are
-called jocker-ID. Source: OCI runtime specification (runtime.md), runc(8).
+called jocker-TAG-ID, where TAG tells one root's from another's. Source: OCI runtime specification (runtime.md), runc(8).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -42,13 +43,15 @@ class OciRuntime:
         self._binary = binary
         self._states = os.path.join(root, "oci")
         self._sockets = os.path.join(root, "run")
+        tag = hashlib.sha256(os.path.realpath(root).encode()).hexdigest()[:8]
+        self._groups = f"/jocker-{tag}-"
         os.makedirs(self._states, mode=0o700, exist_ok=True)
         os.makedirs(self._sockets, mode=0o700, exist_ok=True)
 
     async def prepare(self, isolation: Isolation, process: Process) -> Launch:
         bundle = _bundle(isolation)
         os.makedirs(bundle, mode=0o700, exist_ok=True)
-        _write(os.path.join(bundle, "config.json"), config(isolation, process, _cgroup(isolation.id)))
+        _write(os.path.join(bundle, "config.json"), config(isolation, process, self._cgroup(isolation.id)))
         await self._clear(isolation.id)  # of a run that was cut off
         return self._launch(process, bundle, isolation.id[:12], ["run", "--bundle", bundle], isolation.id)
 
@@ -96,7 +99,10 @@ class OciRuntime:
         that was cut off has left in the control groups goes too.
         """
         self._signal(container, signal.SIGKILL)
-        cgroup.kill(_cgroup(container))
+        cgroup.kill(self._cgroup(container))
+
+    def _cgroup(self, container: str) -> str:
+        return self._groups + container
 
     def _signal(self, container: str, signum: int) -> None:
         fd = self._main_process(container)
@@ -146,10 +152,11 @@ class OciRuntime:
                 )
             if os.path.isdir(state):
                 shutil.rmtree(state)
-        await cgroup.remove(_cgroup(container))
+        await cgroup.remove(self._cgroup(container))
 
     async def inventory(self) -> frozenset[str]:
-        return frozenset(os.listdir(self._states))
+        """By the runtime's states and by control groups: one that was cut off may have made the one or the other."""
+        return frozenset(os.listdir(self._states)) | cgroup.beginning(self._groups)
 
 
 async def why_not(commands: Commands, binary: str) -> str:
@@ -172,10 +179,6 @@ async def why_not(commands: Commands, binary: str) -> str:
 
 def _bundle(isolation: Isolation) -> str:
     return os.path.join(isolation.directory, "bundle")
-
-
-def _cgroup(container: str) -> str:
-    return f"/jocker-{container}"
 
 
 def _open_process(pid: int, start: int) -> int | None:

@@ -1,0 +1,48 @@
+"""What `container.inspect` shows of a record."""
+
+from __future__ import annotations
+
+from jocker_protocol import types as t
+
+from ..db.records import ContainerRecord
+from ..house import House
+from .surroundings import argv
+
+
+def describe(house: House, record: ContainerRecord, rootfs: str, execs: list[str]) -> t.ContainerDetail:
+    """All there is to know; `rootfs` where it is mounted, "" where it is not."""
+    words = argv(record.config)
+    return t.ContainerDetail(
+        id=record.id,
+        name=record.name,
+        created_at=record.created_at,
+        image=record.image,
+        image_id=record.image_id,
+        path=words[0],
+        args=words[1:],
+        state=record.state,
+        config=record.config,
+        tty=record.tty,
+        interactive=record.interactive,
+        auto_remove=record.auto_remove,
+        hostname=record.hostname,
+        network=record.network,
+        mounts=[
+            t.Mount(
+                type=mount.type,  # type: ignore[arg-type]
+                target=mount.target,
+                source=mount.source,
+                read_only=mount.read_only,
+            )
+            for mount in record.mounts
+        ],
+        log_path=house.layout.container_log(record.id),
+        rootfs=rootfs,
+        platform=house.drivers.names(),
+        stop_timeout=record.stop_timeout,
+        restart_policy=record.restart_policy,
+        restart_count=record.state.restart_count,
+        depends_on=record.depends_on,
+        init=record.init,
+        exec_ids=execs,
+    )

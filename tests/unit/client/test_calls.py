@@ -1,0 +1,169 @@
+"""Every command against the catalogue: the client speaks plain dicts, so this is where they are checked."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from jocker_client import cli
+from jocker_client.connection import Stream
+from jocker_protocol import types as t
+from jocker_protocol import wire
+from jocker_protocol.methods import METHODS
+
+STAMP = "2026-11-24T12:00:00.000000000Z"
+
+LINES = """
+create --name n -e A=b -v v:/v --mount type=bind,source=/s,target=/t,readonly --tmpfs /tmp -w / -u 1 --entrypoint e base c
+create --network none -h h -l a=b --stop-signal INT --stop-timeout 3 --restart on-failure:3 --depends-on x --init base
+create --health-cmd c --health-interval 1s --health-timeout 1s --health-retries 2 --health-start-period 1m base
+create --health-start-interval 1s base
+create --no-healthcheck --restart on-startup base
+run --rm base true
+run -d --restart unless-stopped base
+run -i base cat
+start a b
+start -a a
+stop -t 3 a
+stop a
+restart -t 3 a
+kill -s INT a
+wait a
+rm -f -v a
+rename a b
+exec -e A=b -w / -u 1 a true
+exec -d a true
+attach --no-stdin a
+logs -f -t -n 3 --since 1m --until 2026-01-31 a
+ps -a -n 3 -f status=running
+ps -l -f health=healthy --no-trunc
+ps --format {{.Health}}
+container ls
+container inspect a
+inspect a
+inspect --type image -f {{.Id}} a
+inspect --type volume a
+build -t t --build-arg A=b --label a=b --no-cache --target x CONTEXT
+build -q CONTEXT
+image create -t t --from-host sh
+image inspect i
+images -a -f dangling=true
+tag a b
+rmi -f a
+volume create --label a=b v
+volume ls -f dangling=true
+volume inspect v
+volume rm -f v
+events --since 1m --until 0s -f type=container -f type=image
+events --format json
+events --format {{.Actor.Attributes.nothing}}
+info
+version
+rpc engine.ping
+system tree
+system check --repair
+system check --format json
+system backup copy
+system shutdown -t 3
+system shutdown
+""".strip().splitlines()  # fmt: skip
+
+PROGRESS: dict[str, type] = {"system.events": t.Event, "image.build": t.BuildProgress}
+ENDS = {"image.build": t.BuildResult, "container.attach": t.ExitStatus, "container.exec": t.ExitStatus}
+
+
+def required(kind: msgspec.inspect.Type) -> Any:
+    """The smallest value of a type; times are what strings may have to be."""
+    match kind:
+        case msgspec.inspect.StructType():
+            return {field.encode_name: required(field.type) for field in kind.fields if field.required}
+        case msgspec.inspect.ListType():
+            return [required(kind.item_type)]
+        case msgspec.inspect.DictType():
+            return {}
+        case msgspec.inspect.LiteralType():
+            return kind.values[0]
+        case msgspec.inspect.UnionType():
+            return required(kind.types[0])
+        case msgspec.inspect.BoolType():
+            return True
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
+            return 1
+        case msgspec.inspect.StrType():
+            return STAMP
+    raise NotImplementedError(kind)
+
+
+def answer(kind: type) -> dict[str, Any]:
+    """What the engine would send for this type, defaults and all."""
+    value = msgspec.convert(required(msgspec.inspect.type_info(kind)), kind)
+    built: dict[str, Any] = msgspec.to_builtins(value)
+    return built
+
+
+class Catalogue:
+    """In place of an engine: takes what the catalogue says, and answers what it says."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+        self._sockets: list[socket.socket] = []
+
+    def call(self, name: str, /, **params: Any) -> dict[str, Any]:
+        self.called.append(name)
+        msgspec.json.decode(json.dumps(params), type=METHODS[name].params)
+        result = answer(METHODS[name].result)
+        if name == "container.inspect":
+            result["state"]["status"] = "running"
+        return result
+
+    def stream(self, token: str, framing: str = "frames") -> Stream:
+        method = self.called[-1]
+        ours, theirs = socket.socketpair()
+        self._sockets.append(theirs)
+        if method in PROGRESS:
+            theirs.sendall(wire.frame(wire.PROGRESS, json.dumps(answer(PROGRESS[method])).encode()))
+        end = answer(ENDS[method]) if method in ENDS else {"id": "x"}
+        theirs.sendall(wire.frame(wire.RESULT, json.dumps({**end, "error": ""}).encode()))
+        return Stream(ours, framing)
+
+    def close(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+
+
+def test_every_command_speaks_as_the_catalogue_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM base\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115
+    called: set[str] = set()
+    for line in LINES:
+        catalogue = Catalogue()
+        monkeypatch.setattr(cli, "Connection", lambda host, catalogue=catalogue: catalogue)
+        words = [str(tmp_path) if word == "CONTEXT" else word for word in line.split()]
+        code = cli.root.main(args=words, prog_name="jocker", standalone_mode=False)
+        catalogue.close()
+        if words[:2] == ["system", "check"]:
+            code = None  # the difference that it was told of is repaired, or is not
+        assert code in (None, 0, 1), line
+        assert catalogue.called, line
+        called.update(catalogue.called)
+    assert set(METHODS) - called == {"rpc.discover", "stream.open"}
+
+
+def test_every_row_of_the_tables_is_a_command_with_help() -> None:
+    groups = {"": cli.TOP, **{name: rows for name, (_, rows) in cli.GROUPS.items()}}
+    seen = {tuple(line.split()[:2]) for line in LINES} | {tuple(line.split()[:1]) for line in LINES}
+    for group, rows in groups.items():
+        for name, row in rows.items():
+            words = [group, name] if group else [name]
+            command = cli.Table(rows).get_command(None, name)  # type: ignore[arg-type]
+            assert command is not None and command.help, words
+            same = {
+                (*([g] if g else []), n) for g, table in groups.items() for n, r in table.items() if r == row
+            }
+            assert same & seen, f"no line of the test above runs {' '.join(words)}"
