@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -134,9 +135,22 @@ class Stream:
             return None
         return list(self._decoder.feed(data)) if data else None
 
-    def frames(self) -> Iterator[tuple[int, bytes]]:
-        """Frames up to the last one (RESULT is given, ERROR raised). Raises JockerError, Unreachable."""
-        while (batch := self.receive()) is not None:
+    def frames(self, output: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Frames up to the last one (RESULT is given, ERROR raised). Raises JockerError, Unreachable.
+
+        `output`: where they will be written; BrokenPipeError as soon as nobody reads there any more, also while
+        there is nothing to write.
+        """
+        waiting = select.poll()
+        waiting.register(self.socket, select.POLLIN)
+        if output is not None:
+            waiting.register(output, 0)  # what poll(2) reports unasked: POLLERR, POLLHUP
+        while True:
+            if any(fd == output for fd, _ in waiting.poll()):
+                raise BrokenPipeError
+            batch = self.receive()
+            if batch is None:
+                break
             for kind, payload in batch:
                 if kind == wire.ERROR:
                     raise from_wire(json.loads(payload))

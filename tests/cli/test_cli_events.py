@@ -9,18 +9,19 @@ from engines import BIN, Engine
 
 
 def test_it_ends_when_its_reader_does(shared: Engine) -> None:
-    shared.jocker("create", "--name", "read", "base")
-    done = subprocess.run(
-        ["sh", "-c", f"{BIN}/jocker events --since 1h | head -n 1"],
-        env=shared.env, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert done.stdout.count("\n") == 1 and done.stderr == ""
-    shared.jocker("rm", "read")
+    shared.jocker("run", "-d", "--name", "talker", "base", "sh", "-c", "echo once; sleep 100")
+    for command in ("events --since 1h", "logs -f talker"):  # both go on, with nothing more to say
+        done = subprocess.run(
+            ["sh", "-c", f"{BIN}/jocker {command} | head -n 1"],
+            env=shared.env, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert done.stdout.count("\n") == 1 and done.stderr == ""
+    shared.jocker("rm", "-f", "talker")
 
 
 def test_until_ends_it_and_filters_add_up(shared: Engine) -> None:
     shared.jocker("run", "--rm", "--name", "one", "--label", "tier=web", "base", "true")
-    shared.jocker("run", "--rm", "--name", "two", "base", "sh", "-c", "exit 3")
+    shared.jocker("run", "--rm", "--name", "two", "base", "sh", "-c", "exit 3", check=False)
     past = ("events", "--since", "1h", "--until", "0s")
     template = ("--format", "{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}")
     both = ("-f", "container=one", "-f", "container=two")

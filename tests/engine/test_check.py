@@ -68,6 +68,41 @@ def test_what_is_lost_is_named(own: Engine) -> None:
     own.jocker("rm", "idle")
 
 
+def test_a_layer_that_is_lost_takes_its_images_with_it(own: Engine) -> None:
+    own.jocker("build", "-t", "made", "-", input="FROM base\nRUN echo a > /a\nRUN echo b > /b\n")
+    *_, lower, _ = own.rpc("image.inspect", image="made")["layers"]
+    own.jocker("create", "--name", "user", "made")
+    shutil.rmtree(storage(own, "layers", lower))
+    (found,) = check(own, repair=True)
+    assert found["subject"] == lower and not found["repaired"] and "remove container user" in found["remedy"]
+    own.jocker("rm", "user")
+    assert [each["repaired"] for each in check(own, repair=True)] == [True]
+    assert check(own) == []
+    assert [each["tags"] for each in own.rpc("image.list")["images"]] == [["base:latest"]]
+    own.jocker("build", "-t", "made", "-", input="FROM base\nRUN echo a > /a\n")
+    assert own.jocker("run", "--rm", "made", "cat", "/a").stdout == "a\n"
+
+
+def test_a_running_container_without_its_state_or_socket(own: Engine) -> None:
+    runtime = "oci" if own.platform == "linux" else "chroot"
+    for _ in range(2):
+        own.jocker("run", "-d", "base", "sleep", "100")
+    first, second = own.jocker("ps", "-q", "--no-trunc").stdout.split()
+    state = os.path.join(own.root, runtime, first)
+    if own.platform == "linux":
+        shutil.rmtree(state)
+    else:
+        os.unlink(state)
+    os.unlink(os.path.join(own.root, "run", second[:12]))
+    found = {(each["part"], each["subject"]) for each in check(own, repair=True)}
+    assert found == {("process", first), ("shim", second)}
+    for _ in range(100):
+        if not own.jocker("ps", "-q").stdout:
+            break
+        time.sleep(0.05)
+    assert check(own) == []
+
+
 def test_a_runtime_state_without_a_running_container(own: Engine) -> None:
     container = own.jocker("create", "--name", "idle", "base").stdout.strip()
     runtime = "oci" if own.platform == "linux" else "chroot"

@@ -36,7 +36,7 @@ def events(ctx: click.Context, since: str, until: str, filters: tuple[str, ...],
         "system.events", since=when(since), until=when(until), filters=options.filters(filters)
     )
     with engine.stream(ticket["token"]) as stream:
-        for kind, payload in stream.frames():
+        for kind, payload in stream.frames(sys.stdout.fileno()):
             if kind == wire.PROGRESS:
                 sys.stdout.write(line(json.loads(payload), format_) + "\n")
                 sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 
 import click
@@ -68,7 +69,7 @@ def logs(
     )
     begins = {b"stdout": True, b"stderr": True}
     with engine.stream(ticket["token"]) as stream:
-        for kind, payload in stream.frames():
+        for kind, payload in stream.frames(sys.stdout.fileno()):
             if kind == wire.LOG:
                 _show(payload, timestamps, begins)
 

@@ -74,7 +74,7 @@ async def losses(
             if id not in running:
                 found.append(
                     Found("process", id, f"container {name} runs by its record, and the runtime knows nothing of it",
-                          f"kill it with `jocker rm -f {name}`", None)
+                          "kill what is left of it", partial(_kill, house, record))
                 )  # fmt: skip
             if mounted is not None and id not in mounted:
                 found.append(
@@ -83,8 +83,8 @@ async def losses(
                 )  # fmt: skip
             if not os.path.exists(os.path.join(house.layout.run, id[:12])):
                 found.append(
-                    Found("shim", id, f"container {name} runs, and its shim's socket is gone",
-                          f"restart it with `jocker restart {name}`", None)
+                    Found("shim", id, f"container {name} runs, and its shim's socket is gone: no other engine can find it",
+                          "kill it", partial(_kill, house, record))
                 )  # fmt: skip
     return found
 
@@ -119,6 +119,10 @@ async def _listens(path: str) -> bool:
         return False
     await stream.aclose()
     return True
+
+
+async def _kill(house: House, record: ContainerRecord) -> None:
+    await house.drivers.runtime.kill_all(record.id, record.state.pid)
 
 
 async def _destroy(house: House, record: ContainerRecord) -> None:

@@ -169,6 +169,15 @@ _STANDS_ON = """
 """
 
 
+_ON_TOP = """
+    WITH RECURSIVE above (id, depth) AS (
+        SELECT ?, 0
+        UNION ALL
+        SELECT layers.id, above.depth + 1 FROM layers JOIN above ON layers.parent = above.id
+    )
+"""
+
+
 class Grown(msgspec.Struct, frozen=True):
     """To the events actor: there is more in the journal."""
 
@@ -256,6 +265,25 @@ class Store:
             layer,
         )
         return not rows
+
+    async def layers_on(self, layer: str) -> list[str]:
+        """It and all that stand on it, the topmost first."""
+        rows = await self._rows(_ON_TOP + "SELECT id FROM above ORDER BY depth DESC", layer)
+        return [row[0] for row in rows]
+
+    async def images_on(self, layer: str) -> list[str]:
+        """Ids of images that this layer is part of."""
+        rows = await self._rows(
+            _ON_TOP + "SELECT images.id FROM images JOIN above ON layer = above.id", layer
+        )
+        return [row[0] for row in rows]
+
+    async def containers_on(self, layer: str) -> list[str]:
+        """Names of containers that this layer is part of."""
+        rows = await self._rows(
+            _ON_TOP + "SELECT name FROM containers JOIN above ON layer = above.id ORDER BY name", layer
+        )
+        return [row[0] for row in rows]
 
     # images
 

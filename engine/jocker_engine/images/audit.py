@@ -51,19 +51,30 @@ async def strays(house: House, held: frozenset[str]) -> list[Found]:
 
 
 async def losses(house: House) -> list[Found]:
-    """Layers without content: only their images' makers can bring them back."""
+    """Layers without content. What stands on them is lost with them, unless a container still refers to it."""
     there = (await house.drivers.storage.inventory()).layers
-    return [
-        Found(
-            "storage",
-            layer,
-            "the layer's content is gone",
-            "remove the images on it, and build them anew",
-            None,
-        )
-        for layer, ready in (await house.store.layer_ids()).items()
-        if ready and layer not in there
-    ]
+    found = []
+    for layer, ready in (await house.store.layer_ids()).items():
+        if not ready or layer in there:
+            continue
+        users = await house.store.containers_on(layer)
+        if users:
+            remedy = f"remove container {', '.join(users)} first"
+            found.append(Found("storage", layer, "the layer's content is gone", remedy, None))
+        else:
+            remedy = "forget it, with all images and layers on it"
+            mend = partial(_forget, house, layer)
+            found.append(Found("storage", layer, "the layer's content is gone", remedy, mend))
+    return found
+
+
+async def _forget(house: House, layer: str) -> None:
+    """The topmost layers first, as they go with `rmi`."""
+    for image in await house.store.images_on(layer):
+        await house.store.write(sql.drop_image(image))
+    for each in await house.store.layers_on(layer):
+        await house.store.write(sql.doom_layer(each))
+        await _destroy_layer(house, each)
 
 
 async def _end(house: House, tree: str) -> None:

@@ -75,7 +75,7 @@ def test_inspect_is_spelled_as_docker_spells_it() -> None:
 def test_a_template_shows_a_label_that_is_not_there_and_refuses_a_field_that_is_not() -> None:
     spelled = render.docker(state("running"))
     assert template.render("{{.Config.Labels.none}}{{.Config.Labels.some_key}}", spelled) == "<no value>v"
-    with pytest.raises(InvalidParams, match="no field .Labls; there are: Labels"):
+    with pytest.raises(InvalidParams, match=r"no field \.Labls; there are: Labels"):
         template.render("{{.Config.Labls}}", spelled)
 
 
