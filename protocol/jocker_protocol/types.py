@@ -54,7 +54,7 @@ class Healthcheck(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit
     """Failures in a row that make it unhealthy: 3."""
 
 
-class ImageConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
+class ImageConfig(msgspec.Struct, kw_only=True):
     """How to run an image; the fields of the OCI image specification's config object, in snake_case."""
 
     env: list[str] = []
@@ -70,9 +70,7 @@ class ImageConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     healthcheck: Healthcheck | None = None
 
 
-class RestartPolicy(
-    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True
-):
+class RestartPolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What happens when a container ends by itself, and when the engine starts."""
 
     name: Literal["no", "on-failure", "always", "unless-stopped", "on-startup"] = "no"

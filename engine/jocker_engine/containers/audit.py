@@ -59,7 +59,7 @@ async def losses(
     """What should be there and is not. `lose` marks a container as dead, with the reason."""
     trees = (await house.drivers.storage.inventory()).trees
     mounted = await house.drivers.storage.mounted()
-    running = await house.drivers.runtime.inventory()
+    running = await house.drivers.runtime.states()
     found = []
     for record in records:
         name, id, status = record.name, record.id, record.state.status

@@ -150,7 +150,10 @@ class Runtime(Protocol):
         """Remove what prepare and the runtime left: states, cgroups, mounts, files. All processes are gone or killed."""
 
     async def inventory(self) -> frozenset[str]:
-        """Ids of all containers that the runtime knows, running or not."""
+        """Ids of all containers of which anything is there, running or not."""
+
+    async def states(self) -> frozenset[str]:
+        """Ids of those that it has a state of: others it cannot signal or enter."""
 
 
 class NetworkDriver(Protocol):

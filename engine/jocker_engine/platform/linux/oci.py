@@ -156,7 +156,10 @@ class OciRuntime:
 
     async def inventory(self) -> frozenset[str]:
         """By the runtime's states and by control groups: one that was cut off may have made the one or the other."""
-        return frozenset(os.listdir(self._states)) | cgroup.beginning(self._groups)
+        return await self.states() | cgroup.beginning(self._groups)
+
+    async def states(self) -> frozenset[str]:
+        return frozenset(os.listdir(self._states))
 
 
 async def why_not(commands: Commands, binary: str) -> str:

@@ -110,6 +110,9 @@ class ChrootRuntime:
             pass
 
     async def inventory(self) -> frozenset[str]:
+        return await self.states()
+
+    async def states(self) -> frozenset[str]:
         return frozenset(name for name in os.listdir(self._states) if not name.endswith(".new"))
 
     def _remember(self, isolation: Isolation) -> None:
