@@ -42,14 +42,13 @@ class Journal(Actor):
     def __init__(self, store: Store) -> None:
         self._store = store
         self._grown = trio.Event()
-        self._trimmed = 0
+        self._told = 0
 
     async def init(self) -> None:
-        self._last = await self._store.last_event()
         await self._trim()
 
     def detail(self) -> str:
-        return f"{self._last} events"
+        return f"{self._told} writes"
 
     @handles(Next)
     async def next(self, message: Next) -> None:
@@ -67,13 +66,12 @@ class Journal(Actor):
     async def grown(self, message: Grown) -> None:
         bell, self._grown = self._grown, trio.Event()
         bell.set()
-        self._last = await self._store.last_event()
-        if self._last - self._trimmed > KEEP // 10:
+        self._told += 1
+        if self._told % (KEEP // 10) == 0:
             await self._trim()
 
     async def _trim(self) -> None:
-        self._trimmed = self._last
-        if self._last > KEEP:
+        if await self._store.last_event() > KEEP:
             await self._store.write(trim_events(KEEP))
 
 

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from harness import Bystander, FaultyEngine, Tally, eventually
@@ -32,38 +32,71 @@ def full_disk(engine: FaultyEngine, tally: Tally) -> None:
     """On an engine whose root is a small file system of its own."""
     kind = f"{engine.platform}: the disk is full"
     tally.fault(kind)
+    for problem in _full_disk(engine):
+        tally.loss(kind, problem)
+    kind = f"{engine.platform}: the disk is full, and somebody took the reserve"
+    tally.fault(kind)
+    for problem in _without_reserve(engine):
+        tally.loss(kind, problem)
+    for found in engine.differences():
+        tally.loss(kind, str(found))
+
+
+def _full_disk(engine: FaultyEngine) -> Iterator[str]:
     engine.jocker("run", "-d", "--name", "old", "base", "sleep", "1000")
-    filler = os.path.join(engine.data, "filler")
-    with open(filler, "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(1 << 16))
-        except OSError:
-            pass
+    _fill(engine)
     refused = [
         engine.jocker("volume", "create", "more", check=False),
         *(engine.jocker("create", "base", "sh", "-c", "x" * 60_000, check=False) for _ in range(5)),
     ]
     if not any(done.returncode for done in refused):
-        tally.loss(kind, "nothing was refused")
+        yield "nothing was refused"
     for done in refused:
         if done.returncode and (
             done.stderr.count("\n") != 1 or ("full" not in done.stderr and "space" not in done.stderr)
         ):
-            tally.loss(kind, f"refused as {done.stderr!r}")
+            yield f"refused as {done.stderr!r}"
     if engine.jocker("ps", check=False).returncode != 0:
-        tally.loss(kind, "the engine did not live on")
+        yield "the engine did not live on"
     removed = engine.jocker("rm", "-f", "old", check=False)
     if removed.returncode != 0:
-        tally.loss(kind, f"rm did not work: {removed.stderr}")
-    os.unlink(filler)
-    if not eventually(lambda: engine.jocker("run", "--rm", "base", "true", check=False).returncode == 0):
-        tally.loss(kind, "with room again nothing runs")
-    ids = engine.jocker("ps", "-aq").stdout.split()
+        yield f"rm did not work: {removed.stderr}"
+    yield from _make_room(engine)
+
+
+def _without_reserve(engine: FaultyEngine) -> Iterator[str]:
+    """The container's end is known, if it cannot be written, and is written later."""
+    if not eventually(lambda: os.path.exists(os.path.join(engine.data, "reserve"))):
+        yield "the reserve was not taken again"
+    engine.jocker("run", "-d", "--name", "old", "base", "sleep", "1000")
+    os.unlink(os.path.join(engine.data, "reserve"))
+    _fill(engine)
+    os.kill(_state(engine, "old")["pid"], signal.SIGKILL)
+    if engine.jocker("wait", "old").stdout != "137\n":
+        yield "its end was not noticed"
+    yield from _make_room(engine)
+    if not eventually(lambda: "Exited (137)" in engine.jocker("ps", "-a").stdout):
+        yield f"its end was not written: {engine.jocker('ps', '-a').stdout}"
+    engine.jocker("rm", "old")
+
+
+def _fill(engine: FaultyEngine) -> None:
+    with open(os.path.join(engine.data, "filler"), "ab", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
+def _make_room(engine: FaultyEngine) -> Iterator[str]:
+    os.unlink(os.path.join(engine.data, "filler"))
+    if problem := _runs(engine):
+        yield problem
+    ids = [line.split()[0] for line in engine.jocker("ps", "-a").stdout.splitlines() if "Created" in line]
     if ids:
         engine.jocker("rm", "-f", *ids)
-    if found := engine.differences():
-        tally.loss(kind, f"differences {found}")
 
 
 def _runs(engine: FaultyEngine) -> str:

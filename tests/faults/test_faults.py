@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import boundaries
@@ -46,4 +47,19 @@ def test_outages(faulty: FaultyEngine) -> None:
 def test_storm(faulty: FaultyEngine) -> None:
     tally = Tally()
     storm.run(faulty, tally, kills=5, seed=1)
+    assert not tally.lost, tally.table()
+
+
+@pytest.mark.parametrize("platform", ["linux", "portable"])
+def test_full_disk(platform: str) -> None:
+    need(os.geteuid() == 0, "a small file system needs root")
+    reason = why_not(platform)
+    need(not reason, reason)
+    engine = FaultyEngine(platform)
+    engine.on_small_disk("48m")
+    engine.start()
+    engine.base()
+    tally = Tally()
+    outages.full_disk(engine, tally)
+    engine.close()
     assert not tally.lost, tally.table()

@@ -50,6 +50,9 @@ from .removal import remove
 from .run import Run
 from .signals import parse_signal
 
+_WRITE_AGAIN = 1.0
+"""Seconds between attempts to write what a full disk did not take."""
+
 log = logging.getLogger("jocker.containers")
 
 
@@ -112,11 +115,27 @@ class Container(Actor):
         """The next state, on disk before it is true here, and with it the events that tell of it."""
         await self._note(*events, status=lifecycle.follow(self._status, event), **changes)
 
-    async def _note(self, *events: Statement, **changes: Any) -> None:
+    async def _note(self, *events: Statement, fact: bool = False, **changes: Any) -> None:
+        """A wish that cannot be written is refused. A fact is true without that, and is written when it can be."""
         state = msgspec.structs.replace(self._record.state, **changes)
         record = msgspec.structs.replace(self._record, state=state)
-        await self._house.store.write(sql.update_container(record), *events)
+        try:
+            await self._house.store.write(sql.update_container(record), *events)
+        except sqlite3.OperationalError as error:
+            if not fact:
+                raise
+            log.warning("container %s is %s, which cannot be written: %s", record.name, state.status, error)
+            self.spawn(self._write_later, events)
         self._record = record
+
+    async def _write_later(self, events: tuple[Statement, ...]) -> None:
+        while True:
+            await trio.sleep(_WRITE_AGAIN)
+            try:
+                await self._house.store.write(sql.update_container(self._record), *events)
+                return
+            except sqlite3.OperationalError:
+                continue
 
     def _event(self, action: str, **facts: str) -> Statement:
         return journal.event(self._record, action, **facts)
@@ -163,6 +182,7 @@ class Container(Actor):
         await self._follow(
             "started",
             self._event("start"),
+            fact=True,
             pid=message.pid,
             started_at=now(),
             health=t.Health(status="starting") if self._check else None,
@@ -191,7 +211,7 @@ class Container(Actor):
         event = "ends for now" if again else "exited" if self._by_policy else "not started"
         if self._by_policy:
             facts["finished_at"] = now()
-        await self._follow(event, **facts)
+        await self._follow(event, fact=True, **facts)
         error = CannotStart(
             f"cannot start container {self._record.name}: {message.error}", exit_code=message.exit_code
         )
@@ -209,6 +229,7 @@ class Container(Actor):
         await self._follow(
             "ends for now" if again else "exited",
             *events,
+            fact=True,
             pid=0,
             exit_code=message.exit_code,
             error=message.error,
@@ -300,7 +321,7 @@ class Container(Actor):
         changed = self._monitor.record(message.probe, trio.current_time())
         found = self._monitor.health
         if changed:
-            await self._note(self._event(f"health_status: {found.status}"), health=found)
+            await self._note(self._event(f"health_status: {found.status}"), fact=True, health=found)
         else:
             self._record.state.health = found
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 
 import trio
 
 from jocker_protocol import types as t
 from jocker_protocol.errors import CannotStart, JockerError
 
+from ..db.database import Statement
 from ..db.records import ContainerRecord
 from ..house import House
-from ..otp import Reply
+from ..otp import ActorDown, Reply
 from ..platform.shims import ShimLost, StartFailed
 from . import journal
 from .messages import Exec
 from .surroundings import CANNOT_START, isolation, merge_env, process, with_stdio
+
+log = logging.getLogger("jocker.containers")
 
 
 async def run(house: House, record: ContainerRecord, key: str, message: Exec, started: Reply) -> None:
@@ -59,13 +64,21 @@ async def run(house: House, record: ContainerRecord, key: str, message: Exec, st
             if message.fd >= 0:
                 os.close(message.fd)
         started.send(key)
-        await house.store.write(journal.event(record, "exec_start", **facts))
+        await _tell(house, journal.event(record, "exec_start", **facts))
         try:
             code = await link.wait()
         except ShimLost:
             return  # its client sees the end of the stream
-        await house.store.write(journal.event(record, "exec_die", exitCode=str(code), **facts))
+        await _tell(house, journal.event(record, "exec_die", exitCode=str(code), **facts))
     finally:
         if link is not None:
             with trio.CancelScope(shield=True):
                 await link.aclose()
+
+
+async def _tell(house: House, event: Statement) -> None:
+    """The process runs, or has ended, whether that can be written down or not."""
+    try:
+        await house.store.write(event)
+    except (sqlite3.Error, ActorDown) as error:
+        log.warning("an event of an exec is lost: %s", error)

@@ -39,6 +39,9 @@ class Reserve:
         """Give the space up; False when it was given up already."""
         if not self._there:
             return False
-        os.unlink(self._path)
         self._there = False
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            return False
         return True

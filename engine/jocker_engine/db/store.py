@@ -9,7 +9,7 @@ import msgspec
 
 from jocker_protocol.types import ContainerState, Event, ImageConfig
 
-from ..otp import Ref
+from ..otp import MailboxFull, Ref
 from .database import Backup, Read, Row, Statement, Write
 from .records import ContainerRecord, ImageRecord, LayerRecord, VolumeRecord
 
@@ -196,7 +196,10 @@ class Store:
         """
         changed = int(await self._db.call(Write(statements, grows)))
         if any("INTO events" in statement.sql for statement in statements):
-            self._journal.cast(Grown())
+            try:
+                self._journal.cast(Grown())
+            except MailboxFull:
+                pass  # it has been told a thousand times
         return changed
 
     async def backup(self, path: str) -> None:
