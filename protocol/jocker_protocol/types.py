@@ -585,7 +585,7 @@ class Event(Result):
     """Its place in the journal."""
     time: str
     type: str
-    """container, image, volume or engine."""
+    """container, image or volume."""
     action: str
     id: str
     attributes: dict[str, str] = {}

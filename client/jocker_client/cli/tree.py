@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from typing import Any
 
 import click
 
+_LONG_ID = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 _HEAD = ("NAME", "STATE", "RESTARTS", "MAILBOX", "HANDLED", "DETAIL")
 
 
@@ -49,7 +51,7 @@ def draw(root: dict[str, Any]) -> str:
         actor = node["kind"] == "actor"
         rows.append(
             (
-                lead + branch + node["name"],
+                lead + branch + _LONG_ID.sub(r"\1", node["name"]),
                 node["state"],
                 str(node["restarts"]),
                 str(node["mailbox"]) if actor else "-",

@@ -121,9 +121,9 @@ def node(name: str, *children: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_tree_has_branches_and_is_cut_to_the_terminal() -> None:
-    text = tree.draw(node("root", node("a", node("b")), node("c")))
+    text = tree.draw(node("root", node("a", node("b")), node(f"c/{'0123456789abcdef' * 4}")))
     names = [line.partition("running")[0].rstrip() for line in text.splitlines()[1:]]
-    assert names == ["root", "├── a", "│   └── b", "└── c"]
+    assert names == ["root", "├── a", "│   └── b", "└── c/0123456789ab"]
     drawn = tree.frame(text, os.terminal_size((10, 4)))
     assert drawn == "\x1b[HNAME      \x1b[K\nroot      \x1b[K\n├── a     \x1b[K\n\x1b[J"
 
