@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from typing import Any
@@ -30,6 +31,9 @@ def run(engine: FaultyEngine, tally: Tally) -> None:
         if complaint := bystander.complaint():
             tally.loss(kind, f"when {actor} crashed {complaint}")
         time.sleep(_APART)
+    tally.fault(kind)
+    if complaint := _builder(engine):
+        tally.loss(kind, complaint)
     for client in clients:
         client.stop()
         for complaint in client.complaints:
@@ -37,6 +41,26 @@ def run(engine: FaultyEngine, tally: Tally) -> None:
     if found := engine.differences():
         tally.loss(kind, f"differences {found}")
     engine.jocker("rm", "-f", "bystander")
+
+
+def _builder(engine: FaultyEngine) -> str:
+    """A build is not started anew: its client is told, and nothing of it is left."""
+    building = engine.popen(
+        "build", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert building.stdin is not None and building.stderr is not None
+    building.stdin.write(b"FROM base\nRUN echo begun; sleep 1000\n")
+    building.stdin.close()
+    building.stdin = None
+    while b"begun\n" not in (line := building.stderr.readline()) or b"RUN" in line:
+        if not line:
+            return "the build did not begin"
+    (builder,) = (name for name in _actors(engine.rpc("system.tree")) if name.startswith("build/"))
+    engine.rpc("test.crash", actor=builder)
+    said = building.communicate(timeout=30)[1].decode().splitlines()
+    if building.returncode != 1 or not said or not said[-1].startswith("jocker: "):
+        return f"the build whose actor crashed ended with {building.returncode} and {said}"
+    return ""
 
 
 def _actors(node: dict[str, Any]) -> list[str]:

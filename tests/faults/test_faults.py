@@ -27,7 +27,7 @@ def faulty(request: pytest.FixtureRequest) -> Iterator[FaultyEngine]:
 
 def test_boundaries(faulty: FaultyEngine) -> None:
     tally = Tally()
-    boundaries.run(faulty, tally, every=9)
+    boundaries.run(faulty, tally, every=16)
     assert not tally.lost, tally.table()
     assert len(tally.injected) == len(boundaries.OPERATIONS)
 
