@@ -16,10 +16,11 @@ _APART = 2.0
 def run(engine: FaultyEngine, tally: Tally) -> None:
     """One crash for every actor that there is when it begins."""
     bystander = Bystander(engine)
+    actors = _actors(engine.rpc("system.tree"))  # without those of the clients, which come and go
     clients = [Client(engine, number) for number in range(2)]
     for client in clients:
         client.start()
-    for actor in _actors(engine.rpc("system.tree")):
+    for actor in actors:
         kind = f"{engine.platform}: an actor crashes"
         tally.fault(kind)
         before = _restarts(engine, actor)

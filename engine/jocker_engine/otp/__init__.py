@@ -20,10 +20,11 @@ has the callee in it already raises CallCycle in place of hanging.
 order. If a child cannot be started with its supervisor, those before it are stopped, and the start of the supervisor
 fails. A `permanent` child is restarted whenever it ends, a `transient` one when it crashed, a `temporary` one never.
 `one_for_one` restarts the child that ended; `one_for_all` stops all others in reverse order and starts all in order;
-`rest_for_one` does so for those after it. A child whose restart fails is tried again, and each try counts. With more
-than `intensity` restarts in `period` seconds the supervisor gives up: it stops its children and ends with GaveUp,
-which is a crash for its own supervisor; from the root it comes out of `System.run`. A child gets its shutdown time for
-an orderly end, then it is killed.
+`rest_for_one` does so for those after it. From the end of the child on, nobody below those who will be stopped is
+started again: what ends there because the child is down is no failure of its own. A child whose restart fails is tried
+again, and each try counts. With more than `intensity` restarts in `period` seconds the supervisor gives up: it stops
+its children and ends with GaveUp, which is a crash for its own supervisor; from the root it comes out of `System.run`.
+A child gets its shutdown time for an orderly end, then it is killed.
 
 *Dynamic supervisors.* Children come and go by `start_child` and `stop_child`, and are stopped side by side. A child
 that fails `poison_after` times, each time within `period` seconds of the time before, is set aside: it is not started

@@ -202,6 +202,9 @@ class Life:
         self._stopping = True
         self._wake()
 
+    def hold(self) -> None:
+        """Nobody is below it."""
+
     def kill(self) -> None:
         """End now, in whatever it is doing."""
         self._terminating.cancel()

@@ -10,7 +10,7 @@ import trio
 
 from .actor import Actor, Life
 from .calls import chain
-from .errors import GaveUp, Poisoned, StartFailed
+from .errors import ActorDown, GaveUp, Poisoned, StartFailed
 
 if TYPE_CHECKING:
     from .system import System
@@ -68,6 +68,7 @@ class SomeLife(Protocol):
         self, started: Callable[[], None], waiting: tuple[str, ...], shutdown: float | None
     ) -> None: ...
     def request_stop(self) -> None: ...
+    def hold(self) -> None: ...
     def kill(self) -> None: ...
 
 
@@ -106,8 +107,14 @@ class Child:
             await self.life.run(up, waiting, shutdown)
         except Exception as error:
             self.reason = error
+            # Who crashed because another is down is no riddle; the other's traceback is in the log.
+            what, trace = (f": {error}", None) if isinstance(error, ActorDown) else ("", error)
             log.error(
-                "%s %s", self.spec.name, "crashed" if running else "could not be started", exc_info=error
+                "%s %s%s",
+                self.spec.name,
+                "crashed" if running else "could not be started",
+                what,
+                exc_info=trace,
             )
             if not running:
                 raise StartFailed(self.spec.name, error) from error
@@ -164,11 +171,22 @@ class _SupervisorBase:
         self._spec = spec
         self._loop = trio.CancelScope()
         self._all = trio.CancelScope()
+        self._held = False
         self._restarts: list[float] = []
+
+    def children(self) -> Iterator[Child]:
+        raise NotImplementedError
 
     def request_stop(self) -> None:
         """An orderly end: children first."""
         self._loop.cancel()
+
+    def hold(self) -> None:
+        """It will be stopped when its turn comes: until then nobody below is started again."""
+        self._held = True
+        for child in self.children():
+            if child.life is not None:
+                child.life.hold()
 
     def kill(self) -> None:
         """An end at once."""
@@ -234,8 +252,8 @@ class SupervisorLife(_SupervisorBase):
             return
         started()
         async for child, incarnation, reason in self._ended:
-            if self._incarnations.get(child.spec.name) is not incarnation:
-                continue  # it was stopped or replaced meanwhile
+            if self._held or self._incarnations.get(child.spec.name) is not incarnation:
+                continue  # all will be stopped; or it was stopped or replaced meanwhile
             if not child.wants_restart(reason):
                 if child.spec.restart == "temporary":
                     self._children.remove(child)
@@ -247,6 +265,9 @@ class SupervisorLife(_SupervisorBase):
         while not self._too_many():
             child.restarts += 1
             group = self._group(child)
+            for other in group:
+                if other.life is not None:
+                    other.life.hold()
             for other in reversed(group):
                 await self._stop(other)
             try:
@@ -255,6 +276,8 @@ class SupervisorLife(_SupervisorBase):
                         await self._start(other)
                 return True
             except StartFailed as error:
+                if self._held:
+                    return True
                 child, reason = next(c for c in group if c.spec.name == error.name), error.reason
         self.reason = GaveUp(self.name, reason)
         log.error("%s", self.reason)
@@ -340,10 +363,10 @@ class DynamicLife(_SupervisorBase):
                 try:
                     reason = await child.live(started, waiting if first else ())
                 except StartFailed as error:
-                    if first and child.spec.restart == "temporary":
+                    if first and (self._held or child.spec.restart == "temporary"):
                         raise
                     reason = error.reason
-                if child.spec.name in self._stopping or not child.wants_restart(reason):
+                if self._held or child.spec.name in self._stopping or not child.wants_restart(reason):
                     return
                 if reason is not None and self._is_poisoned(child):
                     self._set_aside(child, reason)

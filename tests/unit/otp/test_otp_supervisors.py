@@ -129,6 +129,59 @@ async def test_giving_up_is_a_crash_for_the_supervisor_above(autojump_clock: Moc
         assert s.tree().children[0].restarts == 1
 
 
+class Leaning(Echo):
+    """Asks another actor all the time, from its `init` on; ends when that one does not answer."""
+
+    def __init__(self, log: list[Any], other: str) -> None:
+        super().__init__()
+        self.trace, self.other = log, other
+
+    async def init(self) -> None:
+        await self._ask()
+        self.trace.append(f"+{self.name}")
+        self.spawn(self._go_on)
+
+    async def _go_on(self) -> None:
+        while True:
+            await self._ask()
+            await trio.sleep(0.01)
+
+    async def _ask(self) -> None:
+        await self.system.ref(self.other).call(Say("?"))
+
+
+class SlowToStop(Echo):
+    async def terminate(self, reason: BaseException | None) -> None:
+        await trio.sleep(2)
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+async def test_nobody_is_started_again_while_what_it_stands_on_is_down(
+    autojump_clock: MockClock, strategy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    log: list[Any] = []
+    fixed = Supervisor("fixed", [ChildSpec("inner", lambda: Leaning(log, "base"))], strategy="one_for_all")
+    children = [
+        ChildSpec("base", Echo),
+        ChildSpec("fixed", lambda: fixed),
+        ChildSpec("many", lambda: DynamicSupervisor("many")),
+        ChildSpec("slow", SlowToStop),
+    ]
+    async with system(*children, strategy=strategy, intensity=1) as s:
+        await s.start_child("many", ChildSpec("one", lambda: Leaning(log, "base")))
+        log.clear()
+        with pytest.raises(ActorDown):
+            await s.ref("base").call(Crash())
+        await trio.sleep(1)
+        assert s.whereis("one") is None and s.whereis("inner") is None
+        await trio.sleep(4)
+        assert log == ["+inner"]
+        assert [node.restarts for node in s.tree().children] == [1, 0, 0, 0]
+        with pytest.raises(NoSuchActor):  # and not Poisoned
+            await s.ref("one").call(Say("?"))
+        assert caplog.text.count("Traceback") == 1, "only who crashed of itself has one"
+
+
 async def test_a_restart_that_fails_is_tried_again_and_counted(autojump_clock: MockClock) -> None:
     starts: list[int] = []
 
