@@ -6,33 +6,47 @@ yet. Sizes are bytes, durations seconds. Parameters refuse fields they do not kn
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-
-class Params(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of every method's parameters; they are at the same time the messages that actors take."""
-
-
-class Result(msgspec.Struct, kw_only=True):
-    """Base of every result: always an object, never null."""
-
-
-class Empty(Params, frozen=True):
-    """No parameters."""
-
-
-class Done(Result):
-    """It is done and there is nothing to say."""
-
-
-class Ticket(Result):
-    """A stream is waiting: open a second connection and send `stream.open` with this token, once."""
-
-    token: str
-    id: str = ""
-
+from .base import Created as Created
+from .base import Done as Done
+from .base import Empty as Empty
+from .base import Params as Params
+from .base import Result as Result
+from .base import Ticket as Ticket
+from .networks import Connection as Connection
+from .networks import Endpoint, PortWish, PublishedPort
+from .networks import Member as Member
+from .networks import Network as Network
+from .networks import NetworkConnect as NetworkConnect
+from .networks import NetworkCreate as NetworkCreate
+from .networks import NetworkDisconnect as NetworkDisconnect
+from .networks import NetworkList as NetworkList
+from .networks import NetworkPrune as NetworkPrune
+from .networks import NetworkRef as NetworkRef
+from .networks import NetworkRemove as NetworkRemove
+from .networks import Networks as Networks
+from .networks import NetworksPruned as NetworksPruned
+from .networks import Subnet as Subnet
+from .system import BackedUp as BackedUp
+from .system import Backup as Backup
+from .system import Check as Check
+from .system import Checked as Checked
+from .system import Difference as Difference
+from .system import Event as Event
+from .system import Events as Events
+from .system import Info as Info
+from .system import Pong as Pong
+from .system import Probed as Probed
+from .system import Schema as Schema
+from .system import ShutDown as ShutDown
+from .system import Shutdown as Shutdown
+from .system import StreamOpen as StreamOpen
+from .system import StreamReady as StreamReady
+from .system import TreeNode as TreeNode
+from .system import Version as Version
 
 # --- configuration of images and containers ------------------------------------------------------
 
@@ -108,8 +122,22 @@ class ContainerCreate(Params, frozen=True):
     user: str = ""
     mounts: list[Mount] = []
     network: str = ""
-    """"host", "none", or "" for the configured default."""
+    """"host", "none", "container:NAME", a network, or "" for the configured default."""
+    networks: list[Connection] = []
+    """In place of `network`: the networks it is on, the one with its default route first."""
+    ports: list[PortWish] = []
+    publish_all: bool = False
+    """Publish the image's and `expose`'s ports, too."""
+    expose: list[str] = []
+    """PORT[-PORT][/tcp|udp], beside the image's."""
     hostname: str = ""
+    extra_hosts: list[str] = []
+    """NAME:ADDRESS; the address host-gateway is the host's own on the container's network."""
+    dns: list[str] = []
+    """Addresses of name servers; []: the host's."""
+    dns_search: list[str] = []
+    """Search domains; []: the host's; ["."]: none."""
+    dns_options: list[str] = []
     tty: bool = False
     interactive: bool = False
     """Keep standard input open."""
@@ -123,13 +151,6 @@ class ContainerCreate(Params, frozen=True):
     healthcheck: Healthcheck | None = None
     init: bool = False
     """Run an init as the first process, which passes signals on and reaps orphans."""
-
-
-class Created(Result):
-    """Something new has this id."""
-
-    id: str
-    warnings: list[str] = []
 
 
 class ContainerRef(Params, frozen=True):
@@ -211,7 +232,9 @@ class ContainerSummary(Result):
     finished_at: str
     labels: dict[str, str]
     network: str
+    networks: list[str] = []
     ports: list[str] = []
+    """As Docker writes them: "0.0.0.0:8080->80/tcp", "80/tcp"."""
     mounts: list[str] = []
     health: str = ""
     """starting, healthy or unhealthy; "" without a health check."""
@@ -292,6 +315,15 @@ class ContainerDetail(Result):
     """Ids."""
     init: bool
     exec_ids: list[str] = []
+    networks: list[Endpoint] = []
+    port_wishes: list[PortWish] = []
+    """What was asked for."""
+    ports: list[PublishedPort] = []
+    """What is open, while it runs."""
+    extra_hosts: list[str] = []
+    dns: list[str] = []
+    dns_search: list[str] = []
+    dns_options: list[str] = []
 
 
 class ContainerAttach(Params, frozen=True):
@@ -497,167 +529,3 @@ class Volumes(Result):
     """`volume.list`'s answer, by name."""
 
     volumes: list[Volume]
-
-
-# --- engine --------------------------------------------------------------------------------------
-
-
-class Pong(Result):
-    """`engine.ping`."""
-
-    pong: bool = True
-
-
-class Version(Result):
-    """`engine.version`."""
-
-    version: str
-    api_version: str
-    python: str
-    os: str
-    arch: str
-    kernel: str
-
-
-class Probed(msgspec.Struct, kw_only=True):
-    """One driver as probing found it: usable, or why not and what mends it."""
-
-    part: str
-    """storage, runtime or network."""
-    driver: str
-    usable: bool
-    why: str = ""
-    mend: str = ""
-
-
-class Info(Result):
-    """`engine.info`."""
-
-    version: str
-    root: str
-    platform: dict[str, str]
-    """storage, runtime, network -> driver in use."""
-    probed: list[Probed]
-    containers: int
-    running: int
-    images: int
-    volumes: int
-    pid: int
-    uptime: float
-    hostname: str
-    os: str
-    arch: str
-    kernel: str
-    cpus: int
-    memory: int
-    warnings: list[str] = []
-
-
-class TreeNode(Result):
-    """A node of `system.tree`."""
-
-    name: str
-    kind: str
-    """supervisor or actor."""
-    state: str
-    restarts: int
-    mailbox: int
-    handled: int
-    detail: str = ""
-    children: list[TreeNode] = []
-
-
-class Events(Params, frozen=True):
-    """`system.events`: RFC 3339 times. Without `since` what happens from now on, without `until` for ever.
-
-    Filters: type, action (also `event`), container, image, volume, label; values of one key are alternatives.
-    """
-
-    since: str = ""
-    until: str = ""
-    filters: dict[str, list[str]] = {}
-
-
-class Event(Result):
-    """A PROGRESS frame of `system.events`: something that happened."""
-
-    seq: int
-    """Its place in the journal."""
-    time: str
-    type: str
-    """container, image or volume."""
-    action: str
-    id: str
-    attributes: dict[str, str] = {}
-
-
-class Check(Params, frozen=True):
-    """`system.check`; `repair` mends what it finds."""
-
-    repair: bool = False
-
-
-class Difference(msgspec.Struct, kw_only=True):
-    """Something that the database and the platform do not agree on."""
-
-    part: str
-    """process, shim, runtime, mount, storage, socket, directory, record, database."""
-    subject: str
-    """An id, a name or a path."""
-    problem: str
-    remedy: str
-    """What --repair does."""
-    repaired: bool = False
-
-
-class Checked(Result):
-    """`system.check`'s answer."""
-
-    differences: list[Difference]
-
-
-class Backup(Params, frozen=True):
-    """`system.backup`: an absolute path on the engine's host where nothing is yet."""
-
-    path: str
-
-
-class BackedUp(Result):
-    """A whole copy of the database, on disk."""
-
-    path: str
-    size: int
-
-
-class Shutdown(Params, frozen=True):
-    """`system.shutdown`; seconds to wait before KILL, None: each container's own."""
-
-    timeout: int | None = None
-
-
-class ShutDown(Result):
-    """The ids of those that were stopped."""
-
-    containers: list[str]
-
-
-class Schema(Result):
-    """`rpc.discover`: an OpenRPC document (https://spec.open-rpc.org)."""
-
-    openrpc: str
-    info: dict[str, Any]
-    methods: list[dict[str, Any]]
-    components: dict[str, Any]
-
-
-class StreamOpen(Params, frozen=True):
-    """`stream.open`: turns this connection into the stream; nothing more may be sent until it is answered."""
-
-    token: str
-    framing: Literal["frames", "lines"] = "frames"
-
-
-class StreamReady(Result):
-    """From the next byte on both sides speak the framing asked for."""
-
-    ready: bool = True

@@ -9,6 +9,7 @@ Ids given to drivers are lower-case hex; layers and trees share one name space p
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -117,7 +118,7 @@ class Isolation:
     rootfs: str
     hostname: str
     network: str
-    """"host", "none", or a path of a network namespace."""
+    """"host", "none", or what the network driver's `attach` answered: a path of a network namespace on Linux."""
     binds: tuple[Bind, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """Files mounted over the container's: target -> host path (/etc/hosts, /etc/resolv.conf)."""
@@ -156,13 +157,132 @@ class Runtime(Protocol):
         """Ids of those that it has a state of: others it cannot signal or enter."""
 
 
+# --- networks ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """Addresses of a network: "10.13.37.0/24" and the host's own address there, "10.13.37.1"."""
+
+    subnet: str
+    gateway: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """All that a driver must know to make a network, and to find what it made."""
+
+    id: str
+    """Hex, unique."""
+    kind: str
+    """"bridge": each container has a stack of its own, joined by a bridge of the host. "loopback": containers
+    share the host's stack, each with addresses of its own on a loopback interface (FreeBSD's ip4.addr).
+    """
+    interface: str
+    """The host's interface: a bridge, or a loopback."""
+    subnets: tuple[Subnet, ...]
+    """One v4, one v6 or both; the gateway is the host's address on `interface`."""
+    internal: bool = False
+    """Nothing is forwarded from or to it."""
+    nat: str = ""
+    """What goes out through this interface gets the host's address; "": through any; "off": none does."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A container's place on a network."""
+
+    container: str
+    network: Network
+    interface: str
+    """Its name inside, "eth0" and on; a driver whose system has no such names may choose its own."""
+    addresses: tuple[str, ...]
+    """With their prefix lengths: "10.13.37.2/24"."""
+    mac: str
+    gateways: tuple[str, ...] = ()
+    """Next hops of the container's default routes; () for all networks but its first, and for internal ones."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A port of the host that leads to one of a container. `protocol` is "tcp" or "udp"."""
+
+    protocol: str
+    host_ip: str
+    """An address of the host; "0.0.0.0" or "::" for all of its family."""
+    host_port: int
+    container_ip: str
+    """Of the same family."""
+    container_port: int
+
+
+@dataclass(frozen=True)
+class NetworkState:
+    """What there should be of one network."""
+
+    network: Network
+    endpoints: tuple[Endpoint, ...] = ()
+    publications: tuple[Publication, ...] = ()
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Where networks are not as they should be. `part` is interface, namespace, firewall or system."""
+
+    part: str
+    subject: str
+    problem: str
+    remedy: str
+    mend: Callable[[], Awaitable[object]]
+
+
 class NetworkDriver(Protocol):
-    """What connects containers."""
+    """What connects containers. It keeps no state of its own: all it made it finds by names of its own making.
+
+    The order of a container's life: attach to each network, Runtime.prepare with what `attach` returned as
+    Isolation.network, `ready`, the first process; at its end Runtime.destroy, then detach and `release`. A container
+    that runs may be attached and detached too: then `ready` follows at once.
+    """
 
     name: str
+    kinds: tuple[str, ...]
+    """The kinds of network that it makes, the best first; () for a driver that makes none."""
 
-    async def attach(self, container: str, network: str) -> str:
-        """Returns what Isolation.network needs for this container on this network."""
+    async def create(self, network: Network) -> None:
+        """Make its interface, with the gateways' addresses, and its firewall rules without any published port.
 
-    async def detach(self, container: str, network: str) -> None:
-        """Undo attach."""
+        PlatformError: an interface of this name is there and is not this network's.
+        """
+
+    async def destroy(self, network: Network) -> None:
+        """Remove all of it. The caller knows that no container is attached."""
+
+    async def attach(self, endpoint: Endpoint) -> str:
+        """Join a container to a network that was created; returns what Isolation.network must be.
+
+        Where a container needs something of its own before it can be attached (a network namespace) the first
+        call makes it; the answer of the last call holds for all. Addresses and routes are as the endpoint says
+        when the container's first process starts, none tentative.
+        """
+
+    async def ready(self, container: str) -> None:
+        """The runtime has prepared the container's isolation: do what had to wait for that (in a vnet jail: addresses)."""
+
+    async def detach(self, endpoint: Endpoint) -> None:
+        """Undo attach; whether the container runs or not."""
+
+    async def release(self, container: str) -> None:
+        """Remove what a container had beside its endpoints, and endpoints that were not detached."""
+
+    async def publish(self, network: Network, publications: Sequence[Publication]) -> None:
+        """Make these, and no others, the published ports of a network; in one step, others never being interrupted.
+
+        Reached from outside, from the host by any address of its own (127.0.0.1 too), from containers on this and
+        on other networks. Connections that are open go on.
+        """
+
+    async def audit(self, expected: Sequence[NetworkState]) -> list[Misfit]:
+        """Where the system is not as `expected` (all networks of this engine): strays of ours, and what is lost.
+
+        Nothing is ever reported that this engine's driver did not make.
+        """
