@@ -151,6 +151,8 @@ class ContainerCreate(Params, frozen=True):
     healthcheck: Healthcheck | None = None
     init: bool = False
     """Run an init as the first process, which passes signals on and reaps orphans."""
+    jail_params: list[str] = []
+    """Parameters of jail(8), NAME or NAME=VALUE; only where containers are jails."""
 
 
 class ContainerRef(Params, frozen=True):
@@ -314,6 +316,7 @@ class ContainerDetail(Result):
     depends_on: list[str]
     """Ids."""
     init: bool
+    jail_params: list[str]
     exec_ids: list[str] = []
     networks: list[Endpoint] = []
     port_wishes: list[PortWish] = []

@@ -32,6 +32,8 @@ _OPTIONS = [
     _O("--depends-on", multiple=True, metavar="CONTAINER",
        help="Start after it with the engine, and stop before it."),
     _O("--init", is_flag=True, help="Run an init that passes signals on and reaps orphans."),
+    _O("-J", "--jail-param", "jail_params", multiple=True, metavar="NAME[=VALUE]",
+       help="A parameter of jail(8), as -J allow.mount or -J exec.stop='/bin/sh /etc/rc.shutdown'."),
     _O("--stop-signal", default="", help="Signal of `stop`."),
     _O("--stop-timeout", type=int, default=None, metavar="SECONDS", help="Wait so long before KILL."),
     _O("--health-cmd", default="", metavar="COMMAND", help="Run this to see whether it is healthy."),
@@ -69,6 +71,7 @@ def create(engine: Any, given: dict[str, Any]) -> str:
         ],
         "working_dir": given["workdir"],
         "depends_on": list(given["depends_on"]),
+        "jail_params": list(given["jail_params"]),
     }
     for key in (
         "name",

@@ -362,7 +362,7 @@ class Container(Actor):
     async def _stop(self, timeout: int) -> None:
         run = self._run
         with trio.move_on_after(timeout if timeout >= 0 else float("inf")):
-            await run.signal(parse_signal(self._stop_signal))
+            await run.stop(parse_signal(self._stop_signal))
             await self._exited.wait()
             return
         await run.kill()

@@ -44,5 +44,6 @@ def describe(house: House, record: ContainerRecord, rootfs: str, execs: list[str
         restart_count=record.state.restart_count,
         depends_on=record.depends_on,
         init=record.init,
+        jail_params=record.jail_params,
         exec_ids=execs,
     )

@@ -139,6 +139,7 @@ class ContainersManager(Actor):
             parse_signal(wish.stop_signal)
         if wish.network not in ("", "host", "none"):
             raise InvalidParams(f"network: no network {wish.network!r}; there are host and none")
+        await house.drivers.runtime.check_jail_params(tuple(wish.jail_params))
         policy = restarts.check(wish.restart_policy, auto_remove=wish.auto_remove)
         depends_on = [await self._find(name) for name in wish.depends_on]
         image: ImageRecord = await self.system.ref("images").call(ResolveImage(wish.image))
@@ -166,6 +167,7 @@ class ContainersManager(Actor):
             restart_policy=policy,
             depends_on=depends_on,
             init=wish.init,
+            jail_params=wish.jail_params,
         )
         try:
             for mount in _all_mounts(wish.mounts, config):

@@ -110,6 +110,10 @@ class Run:
         """To the main process; no error if it is gone."""
         await self._house.drivers.runtime.signal(self._id, self._pid, signum)
 
+    async def stop(self, signum: int) -> None:
+        """Ask the main process to end; no error if it is gone."""
+        await self._house.drivers.runtime.stop(self._id, self._pid, signum)
+
     async def kill(self) -> None:
         """All processes; also a runtime's command that hangs in the start."""
         if self._link is not None and not self._pid:

@@ -82,6 +82,7 @@ def isolation(record: ContainerRecord, layout: Layout, rootfs: str) -> Isolation
         binds=tuple(Bind(mount.path, mount.target, mount.read_only) for mount in record.mounts),
         files=files(directory),
         init=record.init,
+        jail_params=tuple(record.jail_params),
     )
 
 

@@ -67,6 +67,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True):
     depends_on: list[str] = []
     """Ids of containers."""
     init: bool = False
+    jail_params: list[str] = []
 
 
 class VolumeRecord(msgspec.Struct, kw_only=True, frozen=True):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..shim.launch import Launch
+from .commands import PlatformError
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,25 @@ class Isolation:
     """Files mounted over the container's: target -> host path (/etc/hosts, /etc/resolv.conf)."""
     init: bool = False
     """The first process is an init that passes signals on and reaps orphans."""
+    jail_params: tuple[str, ...] = ()
+    """Parameters of jail(8), NAME or NAME=VALUE, over those that the driver sets."""
+
+
+def no_jail_params(runtime: str, params: tuple[str, ...]) -> None:
+    """check_jail_params of a runtime that has none."""
+    if params:
+        raise PlatformError(
+            f"jail parameter {params[0]!r}: runtime {runtime} makes no jails; leave --jail-param out"
+        )
 
 
 class Runtime(Protocol):
     """What isolates a process. Processes are started by shims, from the Launch records made here."""
 
     name: str
+
+    async def check_jail_params(self, params: tuple[str, ...]) -> None:
+        """Raises PlatformError for a jail parameter that containers of this runtime cannot have."""
 
     async def prepare(self, isolation: Isolation, process: Process) -> Launch:
         """Write what the runtime needs and say how a shim starts the main process.
@@ -143,6 +157,9 @@ class Runtime(Protocol):
 
     async def signal(self, container: str, pid: int, signum: int) -> None:
         """Send a signal to the main process; no error if it is gone."""
+
+    async def stop(self, container: str, pid: int, signum: int) -> None:
+        """Ask it to end: its stop signal, or what the container has in its place. May be cancelled by a time limit."""
 
     async def kill_all(self, container: str, pid: int) -> None:
         """KILL every process of the container; returns at once, they may need a moment to go. pid 0: not known."""

@@ -68,6 +68,10 @@ class Launch:
     """Enter the namespaces of this process first (exec)."""
     jid: int = 0
     hostname: str = ""
+    login: str = ""
+    """Login name of the session, setlogin(2); FreeBSD, as root."""
+    fib: int = 0
+    """Routing table, setfib(2); FreeBSD: never that of whoever started the engine."""
 
     # stdio
     tty: bool = False
@@ -81,6 +85,8 @@ class Launch:
     """Rotate when it grows over this many bytes; 0: never."""
     log_max_files: int = 1
     """Rotated files kept (log.1 is the newest)."""
+    linger: bool = False
+    """The end is that of the last descendant, the exit code the process's own: a userland that /etc/rc has started."""
     kill_rest: bool = False
     """When the process has ended, KILL what is left of its descendants (no pid namespace does it)."""
 

@@ -1,7 +1,7 @@
 """System calls that the standard library has not: subreapers, namespaces, mounts, jails.
 
 Each function changes the calling process only. Sources: prctl(2), procctl(2), unshare(2), setns(2), mount(2),
-user_namespaces(7), jail_attach(2). All raise OSError.
+user_namespaces(7), jail_attach(2), setfib(2), setlogin(2), setproctitle(3). All raise OSError.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ def die_with_parent(signum: int) -> None:
 
 
 def set_name(name: str) -> None:
-    """What ps shows as the command's name, 15 bytes; Linux only."""
+    """What ps shows: as the command's name, 15 bytes, on Linux; in place of the arguments on FreeBSD."""
     if LINUX:
         _call("prctl", _PR_SET_NAME, name.encode()[:15], *_longs(0, 0, 0))
+    else:
+        _libc.setproctitle(b"-%s", name.encode())
 
 
 def kill_descendants(signum: int) -> bool:
@@ -117,6 +119,16 @@ def join(pid: int) -> None:
     finally:
         for fd, _ in others:
             os.close(fd)
+
+
+def set_routes(fib: int) -> None:
+    """Use this routing table; what the caller has inherited may not exist any more."""
+    _call("setfib", fib)
+
+
+def set_login(name: str) -> None:
+    """The login name of this session; 32 bytes with the NUL (MAXLOGNAME)."""
+    _call("setlogin", name.encode()[:32])
 
 
 def attach_jail(jid: int) -> None:

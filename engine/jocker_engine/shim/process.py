@@ -53,7 +53,10 @@ def enter(launch: Launch, stdio: tuple[int, ...]) -> int:
         if launch.tty:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         if launch.enter == "jail":
+            namespaces.set_routes(launch.fib)
             namespaces.attach_jail(launch.jid)
+            if launch.login:
+                namespaces.set_login(launch.login)
         else:
             _change_root(launch)
         try:
@@ -178,7 +181,8 @@ def _change_root(launch: Launch) -> None:
 
 def _change_ids(launch: Launch) -> None:
     if not launch.user_namespace:  # there are no other ids in it, and setgroups is forbidden
-        os.setgroups(launch.groups)
+        # FreeBSD before 15 takes the first of the list for the effective group (setgroups(2)), and so loses it.
+        os.setgroups(launch.groups if namespaces.LINUX else [launch.gid, *launch.groups])
         os.setgid(launch.gid)
         os.setuid(launch.uid)
 

@@ -48,6 +48,8 @@ class Shim:
         """The runtime command while it runs."""
         self._pid = 0
         """The process while it runs."""
+        self._lingers: int | None = None
+        """The exit code of a process that has ended, while descendants of it go on."""
         self._console: stdio.Console | None = None
         self._stdio: stdio.Stdio | None = None
         self._output = Output(self.loop, self._settle, self._logged)
@@ -259,10 +261,12 @@ class Shim:
 
     def _children_changed(self, wake: int) -> None:
         os.read(wake, 4096)
+        alone = False
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
+                alone = True
                 break
             if pid == 0:
                 break
@@ -272,7 +276,12 @@ class Shim:
             self._runtime = 0
             self._runtime_ended(code)
         if self._pid in self._reaped:
-            self._process_ended(exit_code(self._reaped[self._pid]))
+            self._lingers = exit_code(self._reaped[self._pid])
+            self._pid = 0
+        linger = self._launch is not None and self._launch.linger
+        if self._lingers is not None and (alone or not linger):
+            code, self._lingers = self._lingers, None
+            self._process_ended(code)
         if not self._runtime:
             self._reaped.clear()
 

@@ -33,6 +33,23 @@ async def test_exit_code_log_and_status() -> None:
         assert read_status(b.directory + "/none") is None
 
 
+async def test_the_end_of_the_last_descendant() -> None:
+    """A process that leaves daemons behind, as /etc/rc does: the run ends with them, with its own exit code."""
+    async with bench() as b:
+        fifo = b.directory + "/fifo"
+        os.mkfifo(fifo)
+        script = f"(setsid sh -c 'read x; echo late; exit 9' <>{fifo} &); echo early; exit 3"
+        link = await b.start(b.launch("sh", "-c", script, linger=True))
+        await eventually(lambda: b.texts() == b"early\n" and not alive(b.pids[0]))
+        with pytest.raises(ShimRefused, match="does not run"):
+            await link.signal(signal.SIGTERM)
+        assert not os.path.exists(b.status)
+        Path(fifo).write_text("go\n")
+        assert await link.wait() == 3
+        assert b.texts() == b"early\nlate\n"
+        assert await (await b.start(b.launch("true", linger=True))).wait() == 0
+
+
 async def test_killed_by_a_signal() -> None:
     async with bench() as b:
         link = await b.sh("kill -KILL $$")

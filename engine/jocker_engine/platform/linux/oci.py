@@ -16,7 +16,7 @@ from typing import Any
 
 from ...shim.launch import Launch
 from ..commands import Commands, PlatformError
-from ..interfaces import Isolation, Process
+from ..interfaces import Isolation, Process, no_jail_params
 from ..work import work
 from . import cgroup
 from .spec import config, describe
@@ -47,6 +47,9 @@ class OciRuntime:
         self._groups = f"/jocker-{tag}-"
         os.makedirs(self._states, mode=0o700, exist_ok=True)
         os.makedirs(self._sockets, mode=0o700, exist_ok=True)
+
+    async def check_jail_params(self, params: tuple[str, ...]) -> None:
+        no_jail_params(self.name, params)
 
     async def prepare(self, isolation: Isolation, process: Process) -> Launch:
         bundle = _bundle(isolation)
@@ -92,6 +95,9 @@ class OciRuntime:
         )
 
     async def signal(self, container: str, pid: int, signum: int) -> None:
+        self._signal(container, signum)
+
+    async def stop(self, container: str, pid: int, signum: int) -> None:
         self._signal(container, signum)
 
     async def kill_all(self, container: str, pid: int) -> None:

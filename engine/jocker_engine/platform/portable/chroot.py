@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from ...shim.launch import Launch
 from ..commands import Commands, PlatformError
-from ..interfaces import Isolation, Process
+from ..interfaces import Isolation, Process, no_jail_params
 from ..rootfs import lookup_user, resolve
 from ..work import work
 
@@ -47,6 +47,9 @@ class ChrootRuntime:
         self._states = os.path.join(root, "chroot")
         os.makedirs(self._states, mode=0o700, exist_ok=True)
         self._cannot_mount: str | None = None
+
+    async def check_jail_params(self, params: tuple[str, ...]) -> None:
+        no_jail_params(self.name, params)
 
     async def prepare(self, isolation: Isolation, process: Process) -> Launch:
         if isolation.network != "host":
@@ -82,6 +85,9 @@ class ChrootRuntime:
         return replace(launch, gid=gid)
 
     async def signal(self, container: str, pid: int, signum: int) -> None:
+        _kill(pid, signum)
+
+    async def stop(self, container: str, pid: int, signum: int) -> None:
         _kill(pid, signum)
 
     async def kill_all(self, container: str, pid: int) -> None:
