@@ -9,9 +9,11 @@ Ids given to drivers are lower-case hex; layers and trees share one name space p
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from jocker_protocol.limits import Limits, Security
 
 from ..shim.launch import Launch
 from .commands import PlatformError
@@ -34,6 +36,45 @@ class Change:
     path: str
 
 
+class Volumes(Protocol):
+    """Directories that last, part of every storage driver. Names of snapshots are unique within their volume."""
+
+    async def create_volume(self, volume: str, quota: int = 0) -> str:
+        """Make a volume (an empty directory that lasts); returns its path. `quota` as in `clone`."""
+
+    async def destroy_volume(self, volume: str) -> None:
+        """Delete a volume with all it holds, and its snapshots."""
+
+    async def snapshot_volume(self, volume: str, snapshot: str) -> None:
+        """Keep what a volume holds now under a name of its own, whole and on disk when this returns."""
+
+    async def restore_volume(self, volume: str, snapshot: str) -> None:
+        """The volume holds what the snapshot does, all or nothing; other snapshots stay. Nothing runs on it."""
+
+    async def destroy_snapshot(self, volume: str, snapshot: str) -> None:
+        """Delete a snapshot."""
+
+    async def export_volume(
+        self, volume: str, snapshot: str, into: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """Give what a snapshot, or with "" the volume itself, holds, as an uncompressed tar, piece by piece."""
+
+    async def import_volume(self, volume: str, pieces: AsyncIterable[bytes]) -> None:
+        """The volume holds what this tar (plain, gzip, bzip2, xz) does, all or nothing. Nothing runs on it.
+
+        Raises PlatformError for what is no tar, or is cut short; whatever `pieces` raises.
+        """
+
+    async def snapshots(self) -> dict[str, frozenset[str]]:
+        """Volume -> names of its snapshots, of all volumes that have any; half made ones too."""
+
+    async def volume_faults(self) -> dict[str, str]:
+        """Volumes that are there and not as they should be -> what is wrong: not mounted, leftovers."""
+
+    async def mend_volume(self, volume: str) -> None:
+        """Put right what volume_faults names."""
+
+
 class Storage(Protocol):
     """Where file systems come from. A *layer* is immutable; a *tree* is writable and mounted somewhere."""
 
@@ -46,8 +87,12 @@ class Storage(Protocol):
         xattrs are kept as far as this user may. Raises PlatformError for what is not a tar.
         """
 
-    async def clone(self, tree: str, parent: str | None) -> str:
-        """Make a writable tree on top of a layer (None: an empty one), mount it, return its path."""
+    async def clone(self, tree: str, parent: str | None, quota: int = 0) -> str:
+        """Make a writable tree on top of a layer (None: an empty one), mount it, return its path.
+
+        `quota`: bytes that it can take of its own (0: no limit); beyond them writing fails with ENOSPC or EDQUOT.
+        Raises PlatformError where that cannot be enforced.
+        """
 
     async def mount(self, tree: str) -> str:
         """Mount a tree that exists (after a reboot); returns its path. No error if it is mounted."""
@@ -70,11 +115,11 @@ class Storage(Protocol):
     async def size(self, name: str) -> int:
         """Bytes that this layer or tree itself takes, without its parents."""
 
-    async def create_volume(self, volume: str) -> str:
-        """Make a volume (an empty directory that lasts); returns its path."""
+    async def create_volume(self, volume: str, quota: int = 0) -> str:
+        """As in Volumes."""
 
     async def destroy_volume(self, volume: str) -> None:
-        """Delete a volume with all it holds."""
+        """As in Volumes."""
 
     async def inventory(self) -> Inventory:
         """All that is there, mounted or not, whole or half made or half destroyed."""
@@ -90,6 +135,8 @@ class Bind:
     source: str
     target: str
     read_only: bool = False
+    options: tuple[str, ...] = ()
+    """More options of mount(8): of a tmpfs "size=...", "mode=...", "exec"; of a path "rslave" and the like."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +174,9 @@ class Isolation:
     """The first process is an init that passes signals on and reaps orphans."""
     jail_params: tuple[str, ...] = ()
     """Parameters of jail(8), NAME or NAME=VALUE, over those that the driver sets."""
+    limits: Limits = field(default_factory=Limits)
+    """But `storage`, which is the storage driver's."""
+    security: Security = field(default_factory=Security)
 
 
 def no_jail_params(runtime: str, params: tuple[str, ...]) -> None:
@@ -135,6 +185,26 @@ def no_jail_params(runtime: str, params: tuple[str, ...]) -> None:
         raise PlatformError(
             f"jail parameter {params[0]!r}: runtime {runtime} makes no jails; leave --jail-param out"
         )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a running container takes, all its processes together, since its start; 0 where it is not known."""
+
+    cpu: float = 0.0
+    """Seconds of processor time."""
+    memory: int = 0
+    """Bytes, without the page cache that can be given up at once."""
+    memory_limit: int = 0
+    """Its own limit, else the host's memory."""
+    processes: int = 0
+    """With threads, where the platform counts them."""
+    processes_limit: int = 0
+    read: int = 0
+    """Bytes from block devices; so, below, to them, and from and to the network."""
+    written: int = 0
+    received: int = 0
+    sent: int = 0
 
 
 class Runtime(Protocol):
@@ -155,14 +225,41 @@ class Runtime(Protocol):
     async def launch_exec(self, isolation: Isolation, process: Process, key: str) -> Launch:
         """How a shim starts one more process in the running container; `key` is unique to this exec."""
 
+    def check(self, limits: Limits, security: Security) -> None:
+        """Raise InvalidParams for what this driver cannot enforce, and for what makes no sense (refusals.py)."""
+
     async def signal(self, container: str, pid: int, signum: int) -> None:
-        """Send a signal to the main process; no error if it is gone."""
+        """Send a signal to the main process; no error if it is gone. KILL ends a paused one too."""
 
     async def stop(self, container: str, pid: int, signum: int) -> None:
         """Ask it to end: its stop signal, or what the container has in its place. May be cancelled by a time limit."""
 
     async def kill_all(self, container: str, pid: int) -> None:
         """KILL every process of the container; returns at once, they may need a moment to go. pid 0: not known."""
+
+    async def update(self, isolation: Isolation) -> None:
+        """The running container has the limits of `isolation` from now on (those that `jocker update` can change)."""
+
+    async def pause(self, container: str) -> None:
+        """No process of the running container gets any processor time until `resume`."""
+
+    async def resume(self, container: str) -> None:
+        """Undo `pause`; no error if it is not paused, or gone."""
+
+    async def paused(self) -> frozenset[str]:
+        """Ids of those that are paused."""
+
+    async def usage(self, container: str, pid: int) -> Usage:
+        """What the running container takes; zeros when it is gone."""
+
+    async def processes(self, container: str, pid: int) -> list[int]:
+        """Ids, on the host, of all its processes; exec's too."""
+
+    async def oom_kills(self, container: str) -> int:
+        """How many of its processes the kernel has killed for want of memory; to be asked before `destroy`."""
+
+    async def root(self, isolation: Isolation, pid: int) -> str:
+        """A directory where the host sees the running container's root with all that is mounted in it."""
 
     async def destroy(self, isolation: Isolation) -> None:
         """Remove what prepare and the runtime left: states, cgroups, mounts, files. All processes are gone or killed."""

@@ -90,17 +90,18 @@ def lookup_user(root: str, user: str) -> User:
         uid, gid, home = int(name), 0, "/"
     else:
         raise NoSuchUser(f"no user {name!r} in the container's /etc/passwd; use a name from there, or a uid")
-    rows = [row for row in _entries(root, "/etc/group") if len(row) >= 3 and row[2].isdigit()]
     if group:
-        match = next((row for row in rows if row[0] == group), None)
-        if match is not None:
-            gid = int(match[2])
-        elif group.isdigit():
-            gid = int(group)
-        else:
-            raise NoSuchUser(
-                f"no group {group!r} in the container's /etc/group; use a name from there, or a gid"
-            )
-        return User(uid, gid, (), home, name)
+        return User(uid, lookup_group(root, group), (), home, name)
+    rows = [row for row in _entries(root, "/etc/group") if len(row) >= 3 and row[2].isdigit()]
     groups = tuple(int(row[2]) for row in rows if len(row) >= 4 and name in row[3].split(","))
     return User(uid, gid, groups, home, name)
+
+
+def lookup_group(root: str, group: str) -> int:
+    """The id of a group by its name in the container's own file, or by id. Raises NoSuchUser."""
+    for row in _entries(root, "/etc/group"):
+        if len(row) >= 3 and row[0] == group and row[2].isdigit():
+            return int(row[2])
+    if group.isdigit():
+        return int(group)
+    raise NoSuchUser(f"no group {group!r} in the container's /etc/group; use a name from there, or a gid")

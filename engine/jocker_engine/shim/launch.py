@@ -63,7 +63,13 @@ class Launch:
     user_namespace: bool = False
     """Map the caller to `uid` in a new user namespace of one id (Linux, not root)."""
     binds: list[list[Any]] = field(default_factory=list)
-    """[source, target, read_only]: bind mounts made in a mount namespace of the process's own; "" is a tmpfs."""
+    """[source, target, read_only, data]: bind mounts made in a mount namespace of the process's own; "" is a tmpfs,
+    with these options of mount(2), where there are any.
+    """
+    rlimits: list[list[Any]] = field(default_factory=list)
+    """[name, soft, hard] of setrlimit(2), the name in lower case; -1: no limit."""
+    oom_score_adj: int = 0
+    no_new_privileges: bool = False
     join_pid: int = 0
     """Enter the namespaces of this process first (exec)."""
     jid: int = 0

@@ -15,16 +15,24 @@ from typing import Any
 LINUX = sys.platform == "linux"
 
 # linux/prctl.h, linux/sched.h, linux/mount.h
-_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 15, 36, 38
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_NOATIME, _MS_NODIRATIME, _MS_RELATIME = 0x20, 0x400, 0x800, 1 << 21
 _MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 1 << 19
 _ST_RELATIME = 0x1000
 # sys/procctl.h
-_P_PID, _PROC_REAP_ACQUIRE, _PROC_REAP_KILL, _PROC_PDEATHSIG_CTL = 0, 2, 6, 11
+_P_PID, _PROC_REAP_ACQUIRE, _PROC_REAP_KILL, _PROC_PDEATHSIG_CTL, _PROC_NO_NEW_PRIVS_CTL = 0, 2, 6, 11, 19
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def no_new_privileges() -> None:
+    """execve(2) gives this process and its children no privileges any more."""
+    if LINUX:
+        _call("prctl", _PR_SET_NO_NEW_PRIVS, *_longs(1, 0, 0, 0))
+    else:
+        _procctl(_PROC_NO_NEW_PRIVS_CTL, ctypes.byref(ctypes.c_int(1)))
 
 
 def become_reaper() -> None:
@@ -90,11 +98,12 @@ def own_mounts(uid: int | None = None, gid: int = 0) -> None:
     _mount(None, "/", None, _MS_REC | _MS_SLAVE)
 
 
-def bind(source: str, target: str, read_only: bool) -> None:
-    """Mount a file or directory (with what is mounted below it) at another path; "" is a tmpfs."""
+def bind(source: str, target: str, read_only: bool, data: str = "") -> None:
+    """Mount a file or directory (with what is mounted below it) at another path; "" is a tmpfs, with options."""
     if not source:
         flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        _mount("tmpfs", target, "tmpfs", flags | (_MS_RDONLY if read_only else 0), "mode=1777")
+        data = data if "mode=" in data else f"mode=1777,{data}".rstrip(",")
+        _mount("tmpfs", target, "tmpfs", flags | (_MS_RDONLY if read_only else 0), data)
         return
     _mount(source, target, None, _MS_BIND | _MS_REC)
     if read_only:

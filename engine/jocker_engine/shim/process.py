@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import signal
 import termios
 from collections.abc import Callable
@@ -58,6 +59,7 @@ def enter(launch: Launch, stdio: tuple[int, ...]) -> int:
             if launch.login:
                 namespaces.set_login(launch.login)
         else:
+            _limit(launch)
             _change_root(launch)
         try:
             os.chdir(launch.cwd)
@@ -65,6 +67,8 @@ def enter(launch: Launch, stdio: tuple[int, ...]) -> int:
             raise StartError(126, f'chdir to "{launch.cwd}" failed: {_why(error)}') from None
         _change_ids(launch)
         namespaces.die_with_parent(signal.SIGKILL)
+        if launch.no_new_privileges:
+            namespaces.no_new_privileges()
         _execute(launch.argv, dict(item.partition("=")[::2] for item in launch.env))
 
     return _fork(become, stdio)
@@ -164,6 +168,22 @@ def _fork(become: Callable[[], NoReturn], stdio: tuple[int, ...]) -> int:
     raise StartError(*json.loads(answer))
 
 
+def _limit(launch: Launch) -> None:
+    """What the kernel holds against each process, set while it is still root and sees the host's /proc."""
+    if launch.oom_score_adj:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(launch.oom_score_adj))
+    for name, soft, hard in launch.rlimits:
+        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        if number is None:
+            raise StartError(125, f"--ulimit {name}: this system has no such limit")
+        try:
+            none = resource.RLIM_INFINITY
+            resource.setrlimit(number, (none if soft < 0 else soft, none if hard < 0 else hard))
+        except (ValueError, OSError) as error:
+            raise StartError(125, f"--ulimit {name}={soft}:{hard}: {error}") from None
+
+
 def _change_root(launch: Launch) -> None:
     if launch.join_pid:
         try:
@@ -174,8 +194,8 @@ def _change_root(launch: Launch) -> None:
         namespaces.own_mounts(launch.uid, launch.gid)
     elif launch.binds:
         namespaces.own_mounts()
-    for source, target, read_only in launch.binds:
-        namespaces.bind(source, launch.root + target, read_only)
+    for source, target, read_only, *data in launch.binds:
+        namespaces.bind(source, launch.root + target, read_only, *data)
     os.chroot(launch.root)
 
 

@@ -14,11 +14,17 @@ import signal
 import time
 from typing import Any
 
+from jocker_protocol.limits import Limits, Security
+
 from ...shim.launch import Launch
 from ..commands import Commands, PlatformError
-from ..interfaces import Isolation, Process, no_jail_params
+from ..interfaces import Isolation, Process, Usage, no_jail_params
+from ..refusals import refuse
 from ..work import work
 from . import cgroup
+from .capabilities import granted
+from .resources import unlimited
+from .seccomp import chosen
 from .spec import config, describe
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -94,8 +100,14 @@ class OciRuntime:
             cols=process.cols,
         )
 
+    def check(self, limits: Limits, security: Security) -> None:
+        refuse(self.name, limits, security)
+        chosen(security, granted(security))
+
     async def signal(self, container: str, pid: int, signum: int) -> None:
         self._signal(container, signum)
+        if signum == signal.SIGKILL:
+            cgroup.thaw(self._cgroup(container))
 
     async def stop(self, container: str, pid: int, signum: int) -> None:
         self._signal(container, signum)
@@ -106,6 +118,36 @@ class OciRuntime:
         """
         self._signal(container, signal.SIGKILL)
         cgroup.kill(self._cgroup(container))
+        cgroup.thaw(self._cgroup(container))
+
+    async def update(self, isolation: Isolation) -> None:
+        wanted = json.dumps(unlimited(isolation.limits)).encode()
+        await self._run("update", "--resources", "-", isolation.id, input=wanted)
+
+    async def pause(self, container: str) -> None:
+        await self._run("pause", container)
+
+    async def resume(self, container: str) -> None:
+        if cgroup.is_frozen(self._cgroup(container)):
+            await self._run("resume", container)
+
+    async def paused(self) -> frozenset[str]:
+        return frozenset(id for id in await self.states() if cgroup.is_frozen(self._cgroup(id)))
+
+    async def usage(self, container: str, pid: int) -> Usage:
+        return cgroup.usage(self._cgroup(container), pid)
+
+    async def processes(self, container: str, pid: int) -> list[int]:
+        return cgroup.processes(self._cgroup(container))
+
+    async def oom_kills(self, container: str) -> int:
+        return cgroup.oom_kills(self._cgroup(container))
+
+    async def root(self, isolation: Isolation, pid: int) -> str:
+        return f"/proc/{pid}/root"
+
+    async def _run(self, *words: str, input: bytes | None = None) -> None:
+        await self._commands.run([self._binary, "--root", self._states, *words], input=input)
 
     def _cgroup(self, container: str) -> str:
         return self._groups + container

@@ -55,7 +55,9 @@ class OverlayStorage:
         await work(self._commands, "import_tar", tar=tar, target=diff)
         await trio.to_thread.run_sync(seal_tree, partial, final)
 
-    async def clone(self, tree: str, parent: str | None) -> str:
+    async def clone(self, tree: str, parent: str | None, quota: int = 0) -> str:
+        if quota:
+            raise PlatformError("storage overlay cannot hold a container to a size")
         home = os.path.join(self._trees, tree)
         if not os.path.isdir(home):
             status = os.stat(self._diff(self._layers, parent)) if parent else None
@@ -115,7 +117,9 @@ class OverlayStorage:
         answer = tree_size(path) if _is_small(path) else await work(self._commands, "tree_size", path=path)
         return int(answer["bytes"])
 
-    async def create_volume(self, volume: str) -> str:
+    async def create_volume(self, volume: str, quota: int = 0) -> str:
+        if quota:
+            raise PlatformError("storage overlay cannot hold a volume to a size")
         path = os.path.join(self._volumes, volume)
         os.makedirs(path, mode=0o755, exist_ok=True)
         return path

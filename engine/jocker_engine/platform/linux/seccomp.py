@@ -8,8 +8,13 @@ machine's libseccomp are ignored by runc and crun.
 from __future__ import annotations
 
 import errno
+import json
+import os
 import platform
 from typing import Any
+
+from jocker_protocol.errors import InvalidParams
+from jocker_protocol.limits import Security
 
 _ARCHITECTURES = {
     "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -72,22 +77,101 @@ those that reach into the host: AF_ALG, AF_VSOCK.
 """
 
 
-def profile() -> dict[str, Any]:
-    """`linux.seccomp` for this machine; {} for an architecture without a table."""
+_WITH = {
+    "CAP_SYS_ADMIN": (
+        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr move_mount "
+        "open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare"
+    ),
+    "CAP_BPF": "bpf",
+    "CAP_DAC_READ_SEARCH": "open_by_handle_at",
+    "CAP_PERFMON": "perf_event_open",
+    "CAP_SYS_BOOT": "reboot",
+    "CAP_SYS_MODULE": "delete_module finit_module init_module",
+    "CAP_SYS_NICE": "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    "CAP_SYS_PACCT": "acct",
+    "CAP_SYS_PTRACE": "kcmp pidfd_getfd process_madvise",
+    "CAP_SYS_RAWIO": "ioperm iopl",
+    "CAP_SYS_TIME": "clock_settime clock_settime64 settimeofday stime",
+    "CAP_SYS_TTY_CONFIG": "vhangup",
+    "CAP_SYSLOG": "syslog",
+}
+"""Capability -> calls that are good for nothing without it, and allowed with it."""
+
+
+def chosen(security: Security, capabilities: list[str]) -> dict[str, Any]:
+    """`linux.seccomp` of a container: the default, its own, or {} for none. Raises InvalidParams: a bad profile."""
+    if security.seccomp == "unconfined" or (security.privileged and not security.seccomp):
+        return {}
+    return _given(security.seccomp, capabilities) if security.seccomp else profile(capabilities)
+
+
+def _given(text: str, capabilities: list[str]) -> dict[str, Any]:
+    """A profile of the user's: as the OCI specification has it, or in Docker's form, whose conditions are decided
+    here (https://docs.docker.com/engine/security/seccomp/).
+    """
+    try:
+        given = json.loads(text)
+        found = {key: given[key] for key in ("defaultAction", "defaultErrnoRet", "flags") if key in given}
+        if "archMap" in given:
+            ours = _ARCHITECTURES.get(platform.machine(), [])
+            found["architectures"] = [
+                name
+                for row in given["archMap"]
+                if row["architecture"] in ours
+                for name in (row["architecture"], *(row.get("subArchitectures") or ()))
+            ]
+        elif "architectures" in given:
+            found["architectures"] = given["architectures"]
+        found["syscalls"] = [
+            _rule(rule) for rule in given.get("syscalls") or () if _applies(rule, set(capabilities))
+        ]
+        if not str(found["defaultAction"]).startswith("SCMP_ACT_"):
+            raise ValueError("defaultAction must be an SCMP_ACT_")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise InvalidParams(f"seccomp: this is no seccomp profile: {said}") from None
+    return found
+
+
+def _rule(rule: dict[str, Any]) -> dict[str, Any]:
+    names = rule["names"] if "names" in rule else [rule["name"]]
+    return {"names": names} | {key: rule[key] for key in ("action", "errnoRet", "args") if rule.get(key)}
+
+
+def _applies(rule: dict[str, Any], capabilities: set[str]) -> bool:
+    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
+    arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    kernel = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    if not set(includes.get("caps") or ()) <= capabilities or capabilities & set(excludes.get("caps") or ()):
+        return False
+    if arch in (excludes.get("arches") or ()) or (includes.get("arches") and arch not in includes["arches"]):
+        return False
+    oldest = includes.get("minKernel")
+    return not oldest or kernel >= tuple(int(part) for part in oldest.split(".")[:2])
+
+
+def profile(capabilities: list[str] | None = None) -> dict[str, Any]:
+    """The default for this machine and these capabilities; {} for an architecture without a table."""
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
         return {}
     flags = 1 if machine == "s390x" else 0
+    more = sorted({name for held in capabilities or () for name in _WITH.get(held, "").split()})
+    without = (
+        []
+        if "clone3" in more
+        else [{"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS}]
+    )
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": errno.EPERM,
         "architectures": _ARCHITECTURES[machine],
         "syscalls": [
-            {"names": _ALLOWED, "action": "SCMP_ACT_ALLOW"},
+            {"names": [*_ALLOWED, *more], "action": "SCMP_ACT_ALLOW"},
             *(_when("personality", 0, value, "SCMP_CMP_EQ") for value in _PERSONALITIES),
             *(_when("socket", 0, family, "SCMP_CMP_EQ") for family in _FAMILIES),
             _when("clone", flags, _NEW_NAMESPACES, "SCMP_CMP_MASKED_EQ", 0),
-            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
+            *without,
         ],
     }
 

@@ -15,17 +15,12 @@ from typing import Any
 
 from ..commands import PlatformError
 from ..interfaces import Bind, Isolation, Process
-from ..rootfs import NoSuchUser, lookup_user, resolve
+from ..rootfs import NoSuchUser, lookup_group, lookup_user, resolve
+from .capabilities import granted
 from .cgroup import MOUNTS, kind
-from .seccomp import profile
+from .resources import devices, resources, rlimits
+from .seccomp import chosen
 
-CAPABILITIES = [
-    f"CAP_{name}"
-    for name in (
-        "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID "
-        "SETPCAP SETUID SYS_CHROOT"
-    ).split()
-]
 _MASKED = [
     *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
     *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"),
@@ -75,8 +70,8 @@ def config(isolation: Isolation, process: Process, cgroup: str) -> dict[str, Any
     return {
         "ociVersion": "1.0.2",
         "process": what,
-        "root": {"path": isolation.rootfs, "readonly": False},
-        "hostname": isolation.hostname,
+        "root": {"path": isolation.rootfs, "readonly": isolation.security.read_only},
+        **({} if isolation.security.uts else {"hostname": isolation.hostname}),
         "mounts": _mounts(isolation),
         "linux": _linux(isolation, cgroup),
     }
@@ -94,21 +89,28 @@ def describe(isolation: Isolation, process: Process) -> dict[str, Any]:
     """`process` of config.json, and process.json of an exec. Raises PlatformError: no such user."""
     try:
         user = lookup_user(isolation.rootfs, process.user)
+        groups = {lookup_group(isolation.rootfs, name) for name in isolation.security.group_add}
     except NoSuchUser as error:
         raise PlatformError(str(error)) from None
     env = list(process.env)
     if not any(item.startswith("HOME=") for item in env):
         env.append(f"HOME={user.home}")
-    held = CAPABILITIES if user.uid == 0 else []
+    security = isolation.security
+    bounding = granted(security)
+    held = bounding if user.uid == 0 else []
     what: dict[str, Any] = {
         "terminal": process.tty,
-        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": sorted(groups.union(user.groups))},
         "args": list(process.argv),
         "env": env,
         "cwd": _clean(process.cwd),
-        "capabilities": {"bounding": CAPABILITIES, "effective": held, "permitted": held},
-        "noNewPrivileges": False,
+        "capabilities": {"bounding": bounding, "effective": held, "permitted": held},
+        "noNewPrivileges": security.no_new_privileges,
     }
+    if limits := rlimits(isolation.limits):
+        what["rlimits"] = limits
+    if isolation.limits.oom_score_adj:
+        what["oomScoreAdj"] = isolation.limits.oom_score_adj
     if process.tty and process.rows and process.cols:
         what["consoleSize"] = {"height": process.rows, "width": process.cols}
     return what
@@ -119,12 +121,12 @@ def _mounts(isolation: Isolation) -> list[dict[str, Any]]:
     wanted = [(_mount_point(isolation.rootfs, bind), bind) for bind in (*files, *isolation.binds)]
     mounts = [
         {"destination": target, "type": what, "source": source, "options": options}
-        for target, what, source, options in _MOUNTS
+        for target, what, source, options in _system_mounts(isolation)
     ]
     # A directory comes before what is mounted in it.
     for target, bind in sorted(wanted, key=lambda item: item[0].count("/")):
         access = "ro" if bind.read_only else "rw"
-        what, options = ("bind", ["rbind", "rprivate"]) if bind.source else ("tmpfs", [*_QUIET, "mode=1777"])
+        what, options = ("bind", _bind_options(bind)) if bind.source else ("tmpfs", _tmpfs_options(bind))
         mounts.append(
             {
                 "destination": target,
@@ -134,6 +136,38 @@ def _mounts(isolation: Isolation) -> list[dict[str, Any]]:
             }
         )
     return mounts
+
+
+def _system_mounts(isolation: Isolation) -> list[tuple[str, str, str, list[str]]]:
+    """What every container has, as its limits and privileges have it."""
+    security, found = isolation.security, []
+    for target, what, source, options in _MOUNTS:
+        if security.privileged and what in ("sysfs", "cgroup"):
+            options = [option for option in options if option != "ro"]
+        if target in ("/dev/shm", "/dev/mqueue") and security.ipc:
+            what, source, options = "bind", target, ["rbind", "rprivate"]
+        elif target == "/dev/shm" and isolation.limits.shm_size:
+            options = [*options[:-1], f"size={isolation.limits.shm_size}"]
+        found.append((target, what, source, options))
+    return found
+
+
+_PROPAGATION = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
+
+
+def _bind_options(bind: Bind) -> list[str]:
+    kind = "bind" if "bind" in bind.options else "rbind"
+    chosen_one = next((option for option in bind.options if option in _PROPAGATION), "rprivate")
+    return [kind, chosen_one]
+
+
+def _tmpfs_options(bind: Bind) -> list[str]:
+    """Docker's defaults, each undone by its opposite."""
+    opposite = {"nosuid": "suid", "noexec": "exec", "nodev": "dev"}
+    options = [option for option in _QUIET if opposite[option] not in bind.options]
+    if not any(option.startswith("mode=") for option in bind.options):
+        options.append("mode=1777")
+    return [*options, *bind.options]
 
 
 def _mount_point(root: str, bind: Bind) -> str:
@@ -169,22 +203,29 @@ def _clean(path: str) -> str:
 
 
 def _linux(isolation: Isolation, cgroup: str) -> dict[str, Any]:
-    namespaces: list[dict[str, str]] = [{"type": name} for name in ("pid", "mount", "ipc", "uts", "cgroup")]
+    security = isolation.security
+    hosts = {"pid": security.pid, "ipc": security.ipc, "uts": security.uts}
+    own = [name for name in ("pid", "mount", "ipc", "uts", "cgroup") if not hosts.get(name)]
+    namespaces: list[dict[str, str]] = [{"type": name} for name in own]
     if isolation.network == "none":
         namespaces.append({"type": "network"})
     elif isolation.network != "host":
         namespaces.append({"type": "network", "path": isolation.network})
+    nodes, allowed = devices(security)
     # The tmpfs in which a runtime mounts the hierarchies of version 1 stays writable by itself.
     linux: dict[str, Any] = {
         "namespaces": namespaces,
         "cgroupsPath": cgroup,
-        "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-        "maskedPaths": _masked(),
-        "readonlyPaths": _READ_ONLY if kind() == "v2" else [*_READ_ONLY, MOUNTS],
+        "resources": {"devices": allowed, **resources(isolation.limits)},
+        "devices": nodes,
     }
-    if isolation.network != "host":
-        linux["sysctl"] = _OWN_NETWORK
-    if seccomp := profile():
+    if not security.privileged:
+        linux["maskedPaths"] = _masked()
+        linux["readonlyPaths"] = _READ_ONLY if kind() == "v2" else [*_READ_ONLY, MOUNTS]
+    sysctls = {**(_OWN_NETWORK if isolation.network != "host" else {}), **security.sysctls}
+    if sysctls:
+        linux["sysctl"] = sysctls
+    if seccomp := chosen(security, granted(security)):
         linux["seccomp"] = seccomp
     return linux
 

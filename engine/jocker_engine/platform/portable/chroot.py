@@ -20,10 +20,13 @@ import stat
 import sys
 from dataclasses import replace
 
+from jocker_protocol.limits import Limits, Security
+
 from ...shim.launch import Launch
 from ..commands import Commands, PlatformError
-from ..interfaces import Isolation, Process, no_jail_params
-from ..rootfs import lookup_user, resolve
+from ..interfaces import Bind, Isolation, Process, Usage, no_jail_params
+from ..refusals import refuse
+from ..rootfs import lookup_group, lookup_user, resolve
 from ..work import work
 
 _LINUX = sys.platform == "linux"
@@ -60,6 +63,8 @@ class ChrootRuntime:
         if reason := await self._why_no_mounts():
             if isolation.binds:
                 raise PlatformError(f"runtime chroot cannot mount {isolation.binds[0].target}: {reason}")
+            if isolation.security.read_only:
+                raise PlatformError(f"runtime chroot cannot make the root read-only: {reason}")
             _fill_dev(isolation.rootfs)
             for target, source in isolation.files.items():
                 shutil.copyfile(source, _mount_point(isolation.rootfs, target, directory=False))
@@ -84,11 +89,65 @@ class ChrootRuntime:
             )
         return replace(launch, gid=gid)
 
+    def check(self, limits: Limits, security: Security) -> None:
+        refuse(self.name, limits, security)
+
     async def signal(self, container: str, pid: int, signum: int) -> None:
         _kill(pid, signum)
 
     async def stop(self, container: str, pid: int, signum: int) -> None:
         _kill(pid, signum)
+
+    async def update(self, isolation: Isolation) -> None:
+        """Nothing that can be changed later is enforced here."""
+
+    async def pause(self, container: str) -> None:
+        """SIGSTOP, until no process is left that was forked meanwhile."""
+        stopped: set[int] = set()
+        for _ in range(_KILL_ROUNDS):
+            new = set(await self.processes(container, 0)) - stopped
+            if not new:
+                return
+            for pid in new:
+                _kill(pid, signal.SIGSTOP)
+            stopped |= new
+
+    async def resume(self, container: str) -> None:
+        for pid in await self.processes(container, 0):
+            _kill(pid, signal.SIGCONT)
+
+    async def paused(self) -> frozenset[str]:
+        found = []
+        for container in await self.states():
+            pids = await self.processes(container, 0)
+            if pids and all(_state(pid) in "TZX" for pid in pids):
+                found.append(container)
+        return frozenset(found)
+
+    async def usage(self, container: str, pid: int) -> Usage:
+        """Of the processes there are: what those took that have ended is not known. Memory counts shared pages for
+        each of them.
+        """
+        rows = [row for each in await self.processes(container, pid) if (row := _stat(each))]
+        ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+        return Usage(
+            cpu=sum(sum(map(int, row[11:15])) for row in rows) / ticks,
+            memory=sum(int(row[21]) for row in rows) * page,
+            memory_limit=page * os.sysconf("SC_PHYS_PAGES"),
+            processes=sum(int(row[17]) for row in rows),
+        )
+
+    async def processes(self, container: str, pid: int) -> list[int]:
+        root = self._root(container)
+        if _LINUX and root is not None:
+            return sorted(_processes(root))
+        return [pid] if pid > 0 else []
+
+    async def oom_kills(self, container: str) -> int:
+        return 0
+
+    async def root(self, isolation: Isolation, pid: int) -> str:
+        return f"/proc/{pid}/root" if _LINUX else isolation.rootfs
 
     async def kill_all(self, container: str, pid: int) -> None:
         """Every process whose root is the container's; where there is no /proc, the main process."""
@@ -153,7 +212,12 @@ def _launch(
     kill_rest: bool = False,
 ) -> Launch:
     user = lookup_user(isolation.rootfs, process.user)
+    groups = {lookup_group(isolation.rootfs, name) for name in isolation.security.group_add}
     root = os.geteuid() == 0
+    if groups and not root:
+        raise PlatformError(
+            "runtime chroot: without root a container has one group: --group-add cannot add any"
+        )
     env = list(process.env)
     if not any(item.startswith("HOME=") for item in env):
         env.append(f"HOME={user.home}")
@@ -166,7 +230,7 @@ def _launch(
         root=os.path.realpath(isolation.rootfs),
         uid=user.uid,
         gid=user.gid,
-        groups=list(user.groups) if root else [],
+        groups=sorted(groups.union(user.groups)) if root else [],
         user_namespace=not root,
         binds=binds or [],
         join_pid=join_pid,
@@ -174,6 +238,9 @@ def _launch(
         rows=process.rows,
         cols=process.cols,
         kill_rest=kill_rest,
+        rlimits=[[each.name, each.soft, each.hard] for each in isolation.limits.ulimits],
+        oom_score_adj=isolation.limits.oom_score_adj,
+        no_new_privileges=isolation.security.no_new_privileges,
     )
 
 
@@ -185,7 +252,7 @@ def _binds(isolation: Isolation) -> list[list[object]]:
     os.makedirs(dev, exist_ok=True)
     binds: list[list[object]] = []
 
-    def add(source: str, target: str, read_only: bool = False) -> None:
+    def add(source: str, target: str, read_only: bool = False, data: str = "") -> None:
         directory = not source or os.path.isdir(source)
         inside = os.path.normpath(target)
         if inside.startswith("/dev/"):
@@ -193,8 +260,10 @@ def _binds(isolation: Isolation) -> list[list[object]]:
         else:
             point = _mount_point(isolation.rootfs, target, directory=directory)
             inside = "/" + os.path.relpath(point, os.path.realpath(isolation.rootfs))
-        binds.append([source, inside, read_only])
+        binds.append([source, inside, read_only, *([data] if data else [])])
 
+    if isolation.security.read_only:
+        binds.append([os.path.realpath(isolation.rootfs), "", True])
     add(dev, "/dev")
     for name in _DEVICES:
         add(f"/dev/{name}", f"/dev/{name}")
@@ -204,14 +273,20 @@ def _binds(isolation: Isolation) -> list[list[object]]:
     if os.path.isdir("/dev/pts"):
         add("/dev/pts", "/dev/pts")
         add("/dev/ptmx", "/dev/ptmx")
-    add("", "/dev/shm")
+    shm = isolation.limits.shm_size
+    add("", "/dev/shm", data=f"mode=1777,size={shm}" if shm else "")
     if os.path.isdir("/proc/self"):
         add("/proc", "/proc")
     for target, source in isolation.files.items():
         add(source, target)
     for bind in isolation.binds:
-        add(bind.source, bind.target, bind.read_only)
+        add(bind.source, bind.target, bind.read_only, _data(bind))
     return binds
+
+
+def _data(bind: Bind) -> str:
+    """Options of a tmpfs as mount(2) takes them; those that are flags a chroot has no say in."""
+    return ",".join(option for option in bind.options if "=" in option) if not bind.source else ""
 
 
 def _dev_directory(isolation: Isolation) -> str:
@@ -270,6 +345,20 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None  # gone, or somebody else's
     return status.st_dev, status.st_ino
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Fields of proc_pid_stat(5) from the third one on; [] when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _state(pid: int) -> str:
+    fields = _stat(pid)
+    return fields[0].decode() if fields else "X"
 
 
 def _kill(pid: int, signum: int) -> None:

@@ -42,7 +42,9 @@ class CopyStorage:
         await work(self._commands, "import_tar", tar=tar, target=root)
         await work(self._commands, "seal_tree", tree=partial, layer=os.path.join(self._layers, layer))
 
-    async def clone(self, tree: str, parent: str | None) -> str:
+    async def clone(self, tree: str, parent: str | None, quota: int = 0) -> str:
+        if quota:
+            raise PlatformError("storage copy cannot hold a container to a size")
         if self._has(self._trees, tree):
             return self._existing(self._trees, tree)
         old = self._existing(self._layers, parent) if parent else None
@@ -88,7 +90,9 @@ class CopyStorage:
         size: int = result["bytes"]
         return size
 
-    async def create_volume(self, volume: str) -> str:
+    async def create_volume(self, volume: str, quota: int = 0) -> str:
+        if quota:
+            raise PlatformError("storage copy cannot hold a volume to a size")
         path = os.path.join(self._volumes, volume)
         os.makedirs(path, mode=0o755, exist_ok=True)
         return path

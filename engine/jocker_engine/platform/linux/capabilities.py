@@ -1,0 +1,46 @@
+"""Capabilities: the ones there are, Docker's default, and what --cap-add and --cap-drop make of it.
+
+Sources: capabilities(7), linux/capability.h; Docker's documentation, "Runtime privilege and Linux capabilities".
+"""
+
+from __future__ import annotations
+
+from jocker_protocol.errors import InvalidParams
+from jocker_protocol.limits import Security
+
+_ALL = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
+    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
+    "SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL "
+    "SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+).split()
+"""By number."""
+_DEFAULT = (
+    "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID "
+    "SETPCAP SETUID SYS_CHROOT"
+).split()
+
+
+def granted(security: Security) -> list[str]:
+    """The capabilities a container's root has, sorted. Raises InvalidParams for a name that is none."""
+    add, drop = _names("cap_add", security.cap_add), _names("cap_drop", security.cap_drop)
+    if security.privileged:
+        return [f"CAP_{name}" for name in sorted(_known())]
+    held = set() if "ALL" in drop else set(_DEFAULT)
+    if "ALL" in add:
+        held = set(_known())
+    held |= add & set(_known())
+    return [f"CAP_{name}" for name in sorted(held - drop)]
+
+
+def _names(field: str, given: list[str]) -> set[str]:
+    names = {name.upper().removeprefix("CAP_") for name in given}
+    for name in names - {"ALL", *_ALL}:
+        raise InvalidParams(f"{field}: no capability {name!r}; capabilities(7) lists them, and there is ALL")
+    return names
+
+
+def _known() -> list[str]:
+    """Those that this kernel has: it refuses to be asked for others."""
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        return _ALL[: int(file.read()) + 1]
