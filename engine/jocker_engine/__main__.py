@@ -22,6 +22,7 @@ from .config import Config, ConfigError, load
 from .db.schema import DatabaseRefused, open_database
 from .db.store import Store
 from .house import House
+from .images.digests import DIGESTS, Digests
 from .layout import Layout
 from .locks import Locked, lock_commands, lock_root
 from .otp import GaveUp, StartFailed, System
@@ -130,13 +131,15 @@ async def _run(config: Config, layout: Layout, commands: Commands) -> int:
     except JockerError as error:
         return _say(error.message, EX_CANNOT)
     system = System()
+    store = Store(system.ref("db"), system.ref("events"))
     house = House(
         config=config,
         layout=layout,
         commands=commands,
         drivers=drivers,
-        store=Store(system.ref("db"), system.ref("events")),
+        store=store,
         shims=Shims(system.ref("zygote")),
+        digests=Digests(system.ref(DIGESTS), store),
     )
     log.info(
         "root %s, %s", layout.root, ", ".join(f"{part} {name}" for part, name in drivers.names().items())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .config import Config
 from .db.store import Store
+from .images.digests import Digests
 from .layout import Layout
 from .platform.commands import Commands
 from .platform.probe import Drivers
@@ -22,3 +23,4 @@ class House:
     drivers: Drivers
     store: Store
     shims: Shims
+    digests: Digests

@@ -52,6 +52,15 @@ class Layout:
         """One directory per build step that runs; emptied at start."""
         return os.path.join(self.root, "builds")
 
+    @property
+    def recipes(self) -> str:
+        """One file per layer: how its tar is made again."""
+        return os.path.join(self.root, "recipes")
+
+    def recipe(self, layer: str) -> str:
+        """That of one layer."""
+        return os.path.join(self.recipes, layer)
+
     def container(self, container: str) -> str:
         """The directory of one container."""
         return os.path.join(self.containers, container)
@@ -66,4 +75,4 @@ class Layout:
 
     def directories(self) -> tuple[str, ...]:
         """Those that must be there before anything else."""
-        return (self.root, self.run, self.uploads, self.containers, self.builds)
+        return (self.root, self.run, self.uploads, self.containers, self.builds, self.recipes)

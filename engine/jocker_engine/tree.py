@@ -12,6 +12,7 @@ from .db.database import Database
 from .db.reserve import Reserve
 from .events import Journal
 from .house import House
+from .images.digests import DIGESTS, Digester
 from .images.manager import BUILDS, ImagesManager
 from .otp import ChildSpec, DynamicSupervisor, Supervisor, System
 from .volumes.manager import VolumesManager
@@ -21,10 +22,14 @@ from .zygote import ZygoteActor
 def tree(system: System, house: House) -> Supervisor:
     """Everything that runs in an engine."""
 
+    def digester() -> Digester:
+        return Digester(house.layout, house.commands, house.drivers.storage, house.store)
+
     def images() -> Supervisor:
         return Supervisor(
             "images.all",
             [
+                ChildSpec(DIGESTS, digester),
                 ChildSpec(BUILDS, lambda: DynamicSupervisor(BUILDS, intensity=100)),
                 ChildSpec("images", lambda: ImagesManager(house)),
             ],

@@ -82,6 +82,8 @@ class ImageConfig(msgspec.Struct, kw_only=True):
     stop_signal: str = ""
     shell: list[str] | None = None
     healthcheck: Healthcheck | None = None
+    on_build: list[str] = []
+    """Instructions that a build on top of this image runs first (ONBUILD)."""
 
 
 class RestartPolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -470,6 +472,8 @@ class HistoryEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     created_by: str
     empty_layer: bool = False
     layer: str = ""
+    author: str = ""
+    comment: str = ""
 
 
 class ImageDetail(Result):

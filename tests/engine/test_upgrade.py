@@ -59,14 +59,32 @@ def test_a_newer_engine_takes_over_and_containers_run_on(own: Engine) -> None:
 
 def test_a_database_of_the_first_release_is_migrated(own: Engine) -> None:
     own.jocker("create", "--name", "idle", "base")
+    image = own.jocker("images", "-q", "--no-trunc").stdout
     own.kill()
+    shutil.rmtree(os.path.join(own.root, "recipes"))
     with sqlite3.connect(os.path.join(own.root, "jocker.sqlite")) as database:
-        database.executescript("DROP TABLE events; PRAGMA user_version=1")
+        database.executescript(
+            """DROP TABLE events;
+            DROP INDEX layers_by_diff_id;
+            ALTER TABLE layers DROP COLUMN diff_id;
+            ALTER TABLE layers DROP COLUMN tar_size;
+            PRAGMA user_version=1;
+            UPDATE images SET id = 'sha256:old',
+                              doc = json_set(json_remove(doc, '$.oci', '$.author'), '$.id', 'sha256:old');
+            UPDATE tags SET image = 'sha256:old';
+            UPDATE containers SET image = 'sha256:old', doc = json_set(doc, '$.image_id', 'sha256:old')"""
+        )
         for key in ("restart_policy", "depends_on", "init"):
             database.execute("UPDATE containers SET doc = json_remove(doc, ?)", (f"$.{key}",))
     database.close()
     own.start()
     assert own.jocker("start", "idle").stdout == "idle\n"
+    for _ in range(100):  # its digest is computed meanwhile
+        if own.jocker("images", "-q", "--no-trunc").stdout == image:
+            break
+        time.sleep(0.05)
+    assert own.jocker("images", "-q", "--no-trunc").stdout == image
+    assert "used by container idle" in own.jocker("rmi", "base", check=False).stderr
     assert own.rpc("container.inspect", container="idle")["restart_policy"]["name"] == "no"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
 import stat
 import tarfile
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from jocker_engine.platform.commands import Commands, PlatformError
 from jocker_engine.platform.interfaces import Change, Inventory, Storage
 from jocker_engine.platform.linux import overlay
 from jocker_engine.platform.portable.copytree import CopyStorage
+from jocker_engine.platform.worker.layertar import layer_tar
+from jocker_engine.platform.worker.recipe import replay
 
 ROOT = os.geteuid() == 0
 NOTHING: frozenset[str] = frozenset()
@@ -475,3 +479,34 @@ async def test_import_of_what_is_no_tar(storage: Storage, tmp_path: Path, conten
         await storage.clone("a1", "b1")
     await storage.destroy_layer("b1")
     assert await storage.inventory() == Inventory(NOTHING, NOTHING, NOTHING)
+
+
+async def test_a_layer_is_the_same_tar_whatever_the_driver(storage: Storage, tmp_path: Path) -> None:
+    def settle(tree: Path) -> None:
+        for path in [*tree.rglob("*"), tree]:
+            os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
+
+    tree = Path(await storage.clone("a1", None))
+    (tree / "dir").mkdir()
+    for name in ("dir/kept", "dir/gone", "dir/changed"):
+        (tree / name).write_text(name)
+    settle(tree)
+    await storage.seal("a1", "b1")
+    tree = Path(await storage.clone("a2", "b1"))
+    (tree / "dir" / "gone").unlink()
+    (tree / "dir" / "changed").write_text("CHANGED....")
+    (tree / "new").symlink_to("dir")
+    (tree / "dir" / "kept").chmod(0o644)
+    settle(tree)
+    (tmp_path / "input").mkdir()
+    unsealed = layer_tar(asdict(await storage.content("a2")), str(tmp_path / "input" / "recipe"))
+    await storage.seal("a2", "b2")
+    sealed = layer_tar(asdict(await storage.content("b2")), str(tmp_path / "input" / "recipe"))
+    assert sealed == unsealed
+    content = await storage.content("b2")
+    again = b"".join(replay(str(tmp_path / "input" / "recipe"), content.root))
+    assert f"sha256:{hashlib.sha256(again).hexdigest()}" == sealed["diff_id"]
+    with tarfile.open(fileobj=io.BytesIO(again)) as archive:
+        assert archive.getnames() == ["dir", "dir/.wh.gone", "dir/changed", "new"]
+    if ROOT:
+        assert sealed["diff_id"].startswith("sha256:e46b3e003545ee0b17f1ab697c87a573")

@@ -20,8 +20,18 @@ class LayerRecord(msgspec.Struct, kw_only=True, frozen=True):
     history: list[HistoryEntry]
 
 
+class Diff(msgspec.Struct, kw_only=True, frozen=True):
+    """A layer as a tar: what it adds to its parent."""
+
+    layer: str
+    diff_id: str
+    """"sha256:" and the digest of the tar; "" when it is not computed yet."""
+    size: int
+    """Of the tar, bytes."""
+
+
 class ImageRecord(msgspec.Struct, kw_only=True, frozen=True):
-    """One image; `id` is "sha256:" and the digest of the rest."""
+    """One image; `id` is the digest of `oci`, or of an older form of the record where that is ""."""
 
     id: str
     layer: str | None
@@ -30,6 +40,9 @@ class ImageRecord(msgspec.Struct, kw_only=True, frozen=True):
     os: str
     config: ImageConfig
     history: list[HistoryEntry]
+    author: str = ""
+    oci: str = ""
+    """The OCI image configuration, to the letter."""
 
 
 class MountRecord(msgspec.Struct, kw_only=True, frozen=True):

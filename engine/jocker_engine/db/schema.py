@@ -65,6 +65,11 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX events_by_time ON events(time);
     """,
+    """
+    ALTER TABLE layers ADD COLUMN diff_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE layers ADD COLUMN tar_size INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX layers_by_diff_id ON layers(diff_id);
+    """,
 )
 
 

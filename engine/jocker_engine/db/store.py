@@ -11,7 +11,7 @@ from jocker_protocol.types import ContainerState, Event, ImageConfig
 
 from ..otp import MailboxFull, Ref
 from .database import Backup, Read, Row, Statement, Write
-from .records import ContainerRecord, ImageRecord, LayerRecord, VolumeRecord
+from .records import ContainerRecord, Diff, ImageRecord, LayerRecord, VolumeRecord
 
 T = TypeVar("T")
 
@@ -36,6 +36,13 @@ def confirm_layer(layer: LayerRecord) -> Statement:
     return Statement("UPDATE layers SET ready = 1, doc = ? WHERE id = ?", (_doc(layer), layer.id))
 
 
+def set_diff(diff: Diff) -> Statement:
+    """What it is as a tar."""
+    return Statement(
+        "UPDATE layers SET diff_id = ?, tar_size = ? WHERE id = ?", (diff.diff_id, diff.size, diff.layer)
+    )
+
+
 def doom_layer(layer: str) -> Statement:
     """The intent to destroy it."""
     return Statement("UPDATE layers SET ready = 0 WHERE id = ?", (layer,))
@@ -57,6 +64,16 @@ def add_image(image: ImageRecord) -> Statement:
 def drop_image(image: str) -> Statement:
     """Its tags go with it."""
     return Statement("DELETE FROM images WHERE id = ?", (image,))
+
+
+def renew_image(old: str, image: ImageRecord) -> list[Statement]:
+    """The same image under another id: all that refers to the old one refers to this one."""
+    return [
+        add_image(image),
+        Statement("UPDATE tags SET image = ? WHERE image = ?", (image.id, old)),
+        Statement("UPDATE containers SET image = ? WHERE image = ?", (image.id, old)),
+        drop_image(old),
+    ]
 
 
 def set_tag(tag: str, image: str) -> Statement:
@@ -255,6 +272,19 @@ class Store:
             layer,
         )
 
+    async def diff(self, layer: str) -> Diff | None:
+        """What one layer is as a tar."""
+        rows = await self._rows("SELECT id, diff_id, tar_size FROM layers WHERE id = ?", layer)
+        return _diff(rows[0]) if rows else None
+
+    async def diffs(self, layer: str) -> list[Diff]:
+        """The same of a layer and all below it, the base first."""
+        rows = await self._rows(
+            _STANDS_ON + "SELECT id, diff_id, tar_size FROM layers JOIN chain USING (id) ORDER BY depth DESC",
+            layer,
+        )
+        return [_diff(row) for row in rows]
+
     async def layer_ids(self) -> dict[str, bool]:
         """Every layer's id, and whether it is ready."""
         return {row[0]: bool(row[1]) for row in await self._rows("SELECT id, ready FROM layers")}
@@ -396,6 +426,10 @@ class Store:
         return {row[0]: row[1] for row in rows}
 
 
+def _diff(row: Row) -> Diff:
+    return Diff(layer=row[0], diff_id=row[1], size=row[2])
+
+
 _decode_container = msgspec.json.Decoder(ContainerRecord).decode
 
 
@@ -403,7 +437,9 @@ def _container(row: Row) -> ContainerRecord:
     """A record that cannot be read is a dead container, so that all others can be listed and this one removed."""
     id, name, image, layer, doc = row
     try:
-        return _decode_container(doc)
+        record = _decode_container(doc)
+        record.image_id = image  # the column follows an image that gets another id
+        return record
     except msgspec.MsgspecError as error:
         return ContainerRecord(
             id=id,

@@ -10,6 +10,7 @@ from ..differences import Found
 from ..house import House
 from ..platform.interfaces import Isolation
 from ..platform.work import work
+from . import layers
 
 
 async def strays(house: House, held: frozenset[str]) -> list[Found]:
@@ -38,7 +39,14 @@ async def strays(house: House, held: frozenset[str]) -> list[Found]:
         if not ready and layer not in held:
             found.append(
                 Found("record", layer, "the layer was half made or half removed", "finish removing it",
-                      partial(_destroy_layer, house, layer))
+                      partial(layers.destroy, house, layer))
+            )  # fmt: skip
+    for name in sorted(os.listdir(house.layout.recipes)):
+        if name.removesuffix(".partial") not in rows:
+            path = os.path.join(house.layout.recipes, name)
+            found.append(
+                Found("file", path, "there is the recipe of a layer that has no record", "remove it",
+                      partial(_unlink, path))
             )  # fmt: skip
     for name in sorted(os.listdir(house.layout.builds)):
         if name not in held:
@@ -74,7 +82,7 @@ async def _forget(house: House, layer: str) -> None:
         await house.store.write(sql.drop_image(image))
     for each in await house.store.layers_on(layer):
         await house.store.write(sql.doom_layer(each))
-        await _destroy_layer(house, each)
+        await layers.destroy(house, each)
 
 
 async def _end(house: House, tree: str) -> None:
@@ -85,6 +93,5 @@ async def _end(house: House, tree: str) -> None:
     await house.drivers.runtime.destroy(isolation)
 
 
-async def _destroy_layer(house: House, layer: str) -> None:
-    await house.drivers.storage.destroy_layer(layer)
-    await house.store.write(sql.drop_layer(layer))
+async def _unlink(path: str) -> None:
+    os.unlink(path)

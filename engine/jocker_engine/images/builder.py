@@ -84,6 +84,7 @@ class Builder(Actor):
             labels = {**image.config.labels, **request.labels}
             config = msgspec.structs.replace(image.config, labels=labels)
             image = layers.new_image(image.layer, config, image.history)
+        image = await layers.identify(self._house, image)
         await self._house.store.write(
             sql.add_image(image),
             *(sql.set_tag(with_tag(tag), image.id) for tag in request.tags),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import platform
 
 import msgspec
@@ -14,8 +16,7 @@ from ..db import store as sql
 from ..db.database import Statement
 from ..db.records import ImageRecord, LayerRecord
 from ..house import House
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+from . import oci
 
 
 def cache_key(parent: str | None, canonical: str, *digests: str) -> str:
@@ -24,18 +25,31 @@ def cache_key(parent: str | None, canonical: str, *digests: str) -> str:
 
 
 def new_image(layer: str | None, config: ImageConfig, history: list[HistoryEntry]) -> ImageRecord:
-    """The record; the same layer, configuration and history give the same id."""
-    record = ImageRecord(
+    """A record without an id, which `identify` gives it when all its layers' digests are wanted."""
+    return ImageRecord(
         id="",
         layer=layer,
         created_at=history[-1].created if history else now(),
-        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        architecture=oci.machine(),
         os=platform.system().lower(),
         config=config,
         history=history,
     )
-    digest = hashlib.sha256(msgspec.json.encode(record)).hexdigest()
-    return msgspec.structs.replace(record, id=f"sha256:{digest}")
+
+
+async def identify(house: House, image: ImageRecord) -> ImageRecord:
+    """The record with its OCI configuration and the id that follows from it. Waits for the digests of its layers."""
+    diffs = await house.digests.chain(image.layer) if image.layer else []
+    text = oci.write(
+        created=image.created_at,
+        author=image.author,
+        architecture=image.architecture,
+        os=image.os,
+        config=image.config,
+        diff_ids=[diff.diff_id for diff in diffs],
+        history=image.history,
+    )
+    return msgspec.structs.replace(image, id=oci.digest(text.encode()), oci=text)
 
 
 def happened(action: str, image: ImageRecord, name: str) -> Statement:
@@ -69,6 +83,7 @@ async def seal(
     await house.drivers.storage.seal(tree, layer)
     record = msgspec.structs.replace(record, size=await house.drivers.storage.size(layer))
     await house.store.write(sql.confirm_layer(record))
+    house.digests.expect(layer)
     return record
 
 
@@ -78,8 +93,15 @@ async def free(house: House, layer: str | None) -> list[str]:
     while layer is not None and await house.store.is_free(layer):
         record = await house.store.layer(layer)
         await house.store.write(sql.doom_layer(layer))
-        await house.drivers.storage.destroy_layer(layer)
-        await house.store.write(sql.drop_layer(layer))
+        await destroy(house, layer)
         gone.append(layer)
         layer = record.parent if record else None
     return gone
+
+
+async def destroy(house: House, layer: str) -> None:
+    """A layer whose row says already that it is not ready."""
+    await house.drivers.storage.destroy_layer(layer)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(house.layout.recipe(layer))
+    await house.store.write(sql.drop_layer(layer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sqlite3
@@ -25,6 +26,8 @@ from ..platform.work import work
 from . import audit, layers
 from .builder import Builder, Go
 from .names import ResolveImage, check_tag, with_tag
+
+log = logging.getLogger("jocker.images")
 
 BUILDS = "images.builds"
 _HEX = re.compile(r"[0-9a-f]{3,64}")
@@ -65,6 +68,17 @@ class ImagesManager(Actor):
         for directory in (house.layout.builds, house.layout.uploads):
             await work(house.commands, "remove_tree", path=directory)
             os.makedirs(directory, mode=0o710)
+        self.spawn(self._renew)
+
+    async def _renew(self) -> None:
+        """Images of an older form get the id that their OCI configuration gives them, while all goes on."""
+        store = self._house.store
+        for image in await store.images():
+            if not image.oci:
+                try:
+                    await store.write(*sql.renew_image(image.id, await layers.identify(self._house, image)))
+                except self.answers as error:
+                    log.warning("image %s keeps its old id: %s", image.id[:19], error)
 
     @handles(t.Check)
     async def check(self, message: t.Check) -> None:
@@ -79,6 +93,9 @@ class ImagesManager(Actor):
     # --- find ---
 
     @handles(ResolveImage)
+    async def _resolve(self, message: ResolveImage) -> None:
+        self.answer_later(self.resolve, message)
+
     async def resolve(self, message: ResolveImage) -> ImageRecord:
         name, store = message.name, self._house.store
         tagged = await store.tagged(with_tag(name))
@@ -102,7 +119,7 @@ class ImagesManager(Actor):
 
     async def _image_of(self, layer: LayerRecord) -> ImageRecord:
         """A step of a build as an image without a name."""
-        image = layers.new_image(layer.id, layer.config, layer.history)
+        image = await layers.identify(self._house, layers.new_image(layer.id, layer.config, layer.history))
         await self._house.store.write(sql.add_image(image), grows=True)
         return image
 
@@ -134,7 +151,7 @@ class ImagesManager(Actor):
             else:
                 await self._from_host(layer, wish.programs)
             record = msgspec.structs.replace(record, size=await house.drivers.storage.size(layer))
-            image = layers.new_image(layer, config, history)
+            image = await layers.identify(house, layers.new_image(layer, config, history))
             await house.store.write(
                 sql.confirm_layer(record),
                 sql.add_image(image),
@@ -144,8 +161,7 @@ class ImagesManager(Actor):
             )
         except BaseException:
             with trio.CancelScope(shield=True):
-                await house.drivers.storage.destroy_layer(layer)
-                await house.store.write(sql.drop_layer(layer))
+                await layers.destroy(house, layer)
             raise
         finally:
             self._held.discard(layer)

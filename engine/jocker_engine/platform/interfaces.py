@@ -75,6 +75,20 @@ class Volumes(Protocol):
         """Put right what volume_faults names."""
 
 
+@dataclass(frozen=True)
+class Content:
+    """Where the content of a layer or tree lies on this host, for reading, and what it is to be compared with."""
+
+    root: str
+    """All of it; of a stack what it has itself."""
+    below: tuple[str, ...] = ()
+    """The root of its parent; of a stack those of all layers below, the topmost first."""
+    stacked: bool = False
+    """Whether it is a stack in the form of overlayfs, with whiteouts and opaque directories."""
+    since_ns: int = 0
+    """Files whose ctime is earlier have not been touched since they were as in the parent; 0: not known."""
+
+
 class Storage(Protocol):
     """Where file systems come from. A *layer* is immutable; a *tree* is writable and mounted somewhere."""
 
@@ -111,6 +125,9 @@ class Storage(Protocol):
 
     async def diff(self, tree: str) -> list[Change]:
         """What a tree changed against its parent, sorted by path."""
+
+    async def content(self, name: str) -> Content:
+        """Where a layer, or a tree (it may be mounted), can be read."""
 
     async def size(self, name: str) -> int:
         """Bytes that this layer or tree itself takes, without its parents."""

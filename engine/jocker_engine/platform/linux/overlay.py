@@ -15,7 +15,7 @@ import tempfile
 import trio
 
 from ..commands import Commands, PlatformError
-from ..interfaces import Change, Inventory
+from ..interfaces import Change, Content, Inventory
 from ..work import work
 from ..worker.copytree import remove_tree, seal_tree, tree_size, walk
 from .mounts import is_mounted, mount_overlay, unmount
@@ -111,9 +111,13 @@ class OverlayStorage:
         answer = await work(self._commands, "overlay_changes", upper=upper, lowers=lowers)
         return [Change(kind, path) for kind, path in answer["changes"]]
 
+    async def content(self, name: str) -> Content:
+        root = self._diff(self._kind(name), name)
+        below = [self._diff(self._layers, layer) for layer in self._chain(_parent(os.path.dirname(root)))]
+        return Content(root, tuple(below), stacked=True)
+
     async def size(self, name: str) -> int:
-        kind = self._trees if os.path.isdir(os.path.join(self._trees, name)) else self._layers
-        path = self._diff(kind, name)
+        path = self._diff(self._kind(name), name)
         answer = tree_size(path) if _is_small(path) else await work(self._commands, "tree_size", path=path)
         return int(answer["bytes"])
 
@@ -138,6 +142,9 @@ class OverlayStorage:
     async def mounted(self) -> frozenset[str]:
         trees = os.listdir(self._trees)
         return frozenset(tree for tree in trees if is_mounted(os.path.join(self._trees, tree, "merged")))
+
+    def _kind(self, name: str) -> str:
+        return self._trees if os.path.isdir(os.path.join(self._trees, name)) else self._layers
 
     def _diff(self, kind: str, name: str) -> str:
         path = os.path.join(kind, name, "diff")

@@ -1,7 +1,7 @@
 """Storage driver `copy`: every layer and every tree is a whole copy. Slow and large, but it works everywhere.
 
 Files are shared by reflink where the file system can (btrfs, XFS, bcachefs), else copied, in a worker
-process. Below ROOT/copy: layers/ID/root, trees/ID/root, beside the root a file `parent`, and volumes/NAME.
+process. Below ROOT/copy: layers/ID/root, trees/ID/root, beside the root files `parent` and `cloned`, and volumes/NAME.
 What is being made or deleted is called .partial-ID: only a rename makes it count, so that a crash leaves
 nothing that looks whole; the inventory has it by its id, so that destroying it, or making it again, takes it away.
 
@@ -14,10 +14,12 @@ from __future__ import annotations
 import os
 
 from ..commands import Commands, PlatformError
-from ..interfaces import Change, Inventory
+from ..interfaces import Change, Content, Inventory
 from ..work import work
 
 PARTIAL = ".partial-"
+_CLONED = "cloned"
+"""An empty file beside the root, written when the copy was whole: what is older has not been touched since."""
 
 
 class CopyStorage:
@@ -54,6 +56,7 @@ class CopyStorage:
             os.mkdir(root, 0o755)
         else:
             await work(self._commands, "copy_tree", source=old, target=root)
+        open(os.path.join(partial, _CLONED), "w", encoding="ascii").close()
         os.rename(partial, os.path.join(self._trees, tree))
         return self._existing(self._trees, tree)
 
@@ -84,9 +87,16 @@ class CopyStorage:
         result = await work(self._commands, "compare_trees", tree=root, parent=old)
         return [Change(kind, path) for kind, path in result["changes"]]
 
+    async def content(self, name: str) -> Content:
+        root = self._root(name)
+        home = os.path.dirname(root)
+        parent, cloned = _parent(home), os.path.join(home, _CLONED)
+        below = (self._existing(self._layers, parent),) if parent else ()
+        since = os.stat(cloned).st_mtime_ns if parent and os.path.exists(cloned) else 0
+        return Content(root, below, since_ns=since)
+
     async def size(self, name: str) -> int:
-        kind = self._trees if self._has(self._trees, name) else self._layers
-        result = await work(self._commands, "tree_size", path=self._existing(kind, name))
+        result = await work(self._commands, "tree_size", path=self._root(name))
         size: int = result["bytes"]
         return size
 
@@ -108,6 +118,9 @@ class CopyStorage:
 
     def _has(self, kind: str, name: str) -> bool:
         return os.path.isdir(os.path.join(kind, name))
+
+    def _root(self, name: str) -> str:
+        return self._existing(self._trees if self._has(self._trees, name) else self._layers, name)
 
     def _existing(self, kind: str, name: str) -> str:
         path = os.path.join(kind, name, "root")

@@ -12,6 +12,7 @@ import os
 import sys
 
 OPERATIONS = {
+    "clamp_times": "layertar",
     "compare_trees": "copytree",
     "copy_in": "copyin",
     "copy_tree": "copytree",
@@ -19,6 +20,7 @@ OPERATIONS = {
     "fill_volume": "copytree",
     "host_root": "hostroot",
     "import_tar": "untar",
+    "layer_tar": "layertar",
     "overlay_changes": "overlaydiff",
     "probe_chroot": "namespaces",
     "probe_isolation": "namespaces",
@@ -28,7 +30,7 @@ OPERATIONS = {
 }
 """Operation -> the module that has the function of this name."""
 
-ANSWERS = ("ArchiveError", "CopyError", "HostRootError")
+ANSWERS = ("ArchiveError", "CopyError", "HostRootError", "RecipeError")
 """Errors that are one line for the user; by name, so that their modules need not be imported."""
 
 

@@ -109,7 +109,7 @@ class TreeCopier:
 
     def content(self, source: str, target: str, status: os.stat_result) -> None:
         """The bytes of a regular file; `target` must not exist. Shared with the source where that can be."""
-        with _readable(source, status):
+        with readable(source, status):
             old = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             new = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -150,7 +150,7 @@ def copy_xattrs(source: str, target: str, status: os.stat_result) -> None:
     if sys.platform != "linux":
         return
     try:
-        with _readable(source, status):
+        with readable(source, status):
             names = os.listxattr(source, follow_symlinks=False)
             values = {name: os.getxattr(source, name, follow_symlinks=False) for name in names}
     except OSError as error:
@@ -166,7 +166,7 @@ def copy_xattrs(source: str, target: str, status: os.stat_result) -> None:
 
 
 @contextlib.contextmanager
-def _readable(path: str, status: os.stat_result) -> Iterator[None]:
+def readable(path: str, status: os.stat_result) -> Iterator[None]:
     """Lets the owner, who is not root, read what its mode forbids, and puts the mode back."""
     wanted = stat.S_IMODE(status.st_mode) | (0o500 if stat.S_ISDIR(status.st_mode) else 0o400)
     held = stat.S_ISLNK(status.st_mode) or wanted == stat.S_IMODE(status.st_mode)
@@ -223,7 +223,7 @@ def walk(root: str) -> Iterator[tuple[str, os.DirEntry[str], os.stat_result]]:
     with contextlib.ExitStack() as opened:
         while queue:
             prefix, directory, status = queue.pop()
-            opened.enter_context(_readable(directory, status))
+            opened.enter_context(readable(directory, status))
             with os.scandir(directory) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
