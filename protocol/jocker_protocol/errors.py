@@ -83,7 +83,7 @@ class InUse(JockerError):
 
 
 class BadDockerfile(JockerError):
-    """The Dockerfile cannot be understood; data has file, line."""
+    """The Dockerfile cannot be understood; data has file and, where it is one place, line, column, source (that line)."""
 
     kind, code = "bad_dockerfile", 5
 

@@ -9,7 +9,7 @@ from jocker_protocol.errors import JockerError
 from jocker_protocol.types import ContainerCreate, ImageConfig
 
 from ..db.records import ContainerRecord
-from ..images.stages import DEFAULT_PATH
+from ..images.evaluate import DEFAULT_PATH
 from ..layout import Layout
 from ..otp import ActorDown
 from ..platform.interfaces import Bind, Isolation, Process

@@ -25,12 +25,13 @@ from ..otp import Actor, handles
 from ..platform.interfaces import Isolation, Process
 from ..platform.rootfs import NoSuchUser, lookup_user, resolve
 from ..platform.shims import ShimLost, StartFailed
-from ..platform.work import work
 from ..shim.launch import Launch
-from . import layers
+from . import copying, layers
 from .dockerfile import Dockerfile, Instruction, parse
+from .evaluate import BuildState
 from .names import ResolveImage, with_tag
-from .stages import BuildState, ConfigStep, CopyStep, RunStep, Stage, Step, WorkdirStep, plan
+from .stages import Stage, meant_stage, plan
+from .steps import SCRIPT_DIRECTORY, ConfigStep, CopyStep, RunStep, Step, WorkdirStep
 
 
 class Go(msgspec.Struct, frozen=True):
@@ -61,6 +62,8 @@ class Builder(Actor):
         self._cached = 0
         self._images: dict[int, ImageRecord] = {}
         """Stage -> what it gave."""
+        self._stages: tuple[Stage, ...] = ()
+        """All of the file."""
 
     def detail(self) -> str:
         return f"{' '.join(self._request.tags)} step {self._number} of {self._steps}"
@@ -76,9 +79,16 @@ class Builder(Actor):
         self._steps = todo.steps
         for name in todo.unused_args:
             await self._tell("warning", text=f"build argument {name} is not used: no ARG {name}")
+        self._stages = todo.every
+        args: dict[int, dict[str, str]] = {}
         for stage in todo.stages:
-            state = BuildState(dockerfile, stage, t.ImageConfig(), request.build_args, todo.global_args)
-            self._images[stage.index] = await self._stage(dockerfile, stage, state, todo.stages)
+            base = await self._base(dockerfile, stage)
+            config = base.config if base else t.ImageConfig()
+            scope = {} if stage.base_stage is None else args[stage.base_stage]
+            state = BuildState(dockerfile, stage, config, request.build_args, todo.global_args, scope)
+            self._steps += len(state.triggers)
+            self._images[stage.index] = await self._stage(dockerfile, stage, state, base)
+            args[stage.index] = state.args
         image = self._images[todo.stages[-1].index]
         if request.labels:
             labels = {**image.config.labels, **request.labels}
@@ -118,22 +128,19 @@ class Builder(Actor):
         await self._progress.send(t.BuildProgress(event=event, step=self._number, steps=self._steps, **facts))
 
     async def _stage(
-        self, dockerfile: Dockerfile, stage: Stage, state: BuildState, stages: tuple[Stage, ...]
+        self, dockerfile: Dockerfile, stage: Stage, state: BuildState, base: ImageRecord | None
     ) -> ImageRecord:
         self._number += 1
         name = f" AS {stage.name}" if stage.name else ""
         await self._tell("step", line=stage.line, text=f"FROM {stage.base}{name}")
-        base = await self._base(dockerfile, stage)
         layer, history = (base.layer, list(base.history)) if base else (None, [])
-        if base:
-            state.config = msgspec.structs.replace(base.config)
         await self._tell("done")
         stamp = history[-1].created if history else ""
-        for instruction in stage.instructions:
+        for instruction in state.instructions:
             self._number += 1
             await self._tell("step", line=instruction.line, text=instruction.text)
             began = time.monotonic()
-            step = state.apply(instruction, stages)
+            step = state.apply(instruction, self._stages)
             if isinstance(step, ConfigStep):
                 history.append(t.HistoryEntry(created=stamp, created_by=step.created_by, empty_layer=True))
             else:
@@ -156,7 +163,9 @@ class Builder(Actor):
         try:
             image: ImageRecord = await self.system.ref("images").call(ResolveImage(name))
         except NotFound as error:
-            raise dockerfile.error(line, error.message) from None
+            likely = meant_stage(self._stages, name)
+            hint = f"; did you mean the stage {likely}?" if likely else ""
+            raise dockerfile.error(line, error.message + hint) from None
         return image
 
     async def _layer(
@@ -169,7 +178,23 @@ class Builder(Actor):
         history: list[t.HistoryEntry],
     ) -> LayerRecord:
         """From the cache, or made."""
-        digests = await self._digests(dockerfile, step)
+        if isinstance(step, CopyStep):
+            with copying.beside(self._house, self._held, step) as extra:
+                digests = await self._digests(dockerfile, step, extra)
+                return await self._made(dockerfile, instruction, step, state, parent, history, digests, extra)
+        return await self._made(dockerfile, instruction, step, state, parent, history, [], "")
+
+    async def _made(
+        self,
+        dockerfile: Dockerfile,
+        instruction: Instruction,
+        step: Step,
+        state: BuildState,
+        parent: str | None,
+        history: list[t.HistoryEntry],
+        digests: list[str],
+        extra: str,
+    ) -> LayerRecord:
         key = layers.cache_key(parent, step.canonical, *digests)
         if not self._request.no_cache:
             found = await self._house.store.cached_layer(key)
@@ -185,7 +210,7 @@ class Builder(Actor):
                 if isinstance(step, RunStep):
                     await self._run(tree, rootfs, step)
                 elif isinstance(step, CopyStep):
-                    await self._copy(dockerfile, rootfs, step)
+                    await self._copy(dockerfile, rootfs, step, extra)
                 elif isinstance(step, WorkdirStep):
                     await self._workdir(rootfs, step, state)
             except (JockerError, OSError, NoSuchUser) as error:
@@ -231,20 +256,16 @@ class Builder(Actor):
 
     # --- COPY, ADD, WORKDIR ---
 
-    async def _digests(self, dockerfile: Dockerfile, step: Step) -> list[str]:
+    async def _digests(self, dockerfile: Dockerfile, step: CopyStep, extra: str) -> list[str]:
         """What the cache knows the sources of a copy by."""
-        if not isinstance(step, CopyStep) or step.heredocs:
-            return []
         image = await self._source_image(dockerfile, step)
-        if image is not None:
-            return [image.layer or ""]
         try:
-            found = await work(
-                self._house.commands, "digest", context_dir=self._context, sources=list(step.sources)
-            )
+            fetched = await copying.fetch(self._house, step, extra)
+            if image is not None:
+                return [image.layer or "", *fetched]
+            return [*await copying.digest(self._house, step, self._context), *fetched]
         except JockerError as error:
             raise dockerfile.error(step.line, error.message) from None
-        return [found["digest"]]
 
     async def _source_image(self, dockerfile: Dockerfile, step: CopyStep) -> ImageRecord | None:
         """What --from names; None for the build context."""
@@ -252,50 +273,19 @@ class Builder(Actor):
             return self._images[step.source_stage]
         return await self._image(dockerfile, step.line, step.source_image) if step.source_image else None
 
-    async def _copy(self, dockerfile: Dockerfile, rootfs: str, step: CopyStep) -> None:
+    async def _copy(self, dockerfile: Dockerfile, rootfs: str, step: CopyStep, extra: str) -> None:
         storage, image = self._house.drivers.storage, await self._source_image(dockerfile, step)
-        if image is not None:
-            tree = new_id()
-            self._held.add(tree)
-            try:
-                await self._copy_in(await storage.clone(tree, image.layer), rootfs, step, list(step.sources))
-            finally:
-                with trio.CancelScope(shield=True):
-                    await storage.destroy_tree(tree)
-                self._held.discard(tree)
-        elif step.heredocs:
-            name = new_id()
-            self._held.add(name)
-            directory = os.path.join(self._house.layout.builds, name)
-            os.makedirs(directory)
-            try:
-                for document in step.heredocs:
-                    with open(os.path.join(directory, document.name), "w", encoding="utf-8") as file:
-                        file.write(document.content)
-                await self._copy_in(directory, rootfs, step, [document.name for document in step.heredocs])
-            finally:
-                shutil.rmtree(directory)
-                self._held.discard(name)
-        else:
-            await self._copy_in(self._context, rootfs, step, list(step.sources))
-
-    async def _copy_in(self, source: str, rootfs: str, step: CopyStep, names: list[str]) -> None:
-        owner = None
-        if step.chown:
-            user = lookup_user(rootfs, step.chown)
-            same = step.chown.isdigit()  # a uid alone is the gid too
-            owner = [user.uid, user.uid if same else user.gid]
-        await work(
-            self._house.commands,
-            "copy_in",
-            context_dir=source,
-            sources=names,
-            rootfs=rootfs,
-            destination=step.destination,
-            chown=owner,
-            chmod=int(step.chmod, 8) if step.chmod else None,
-            unpack=step.unpack,
-        )
+        if image is None:
+            await copying.copy(self._house, step, self._context, extra, rootfs)
+            return
+        tree = new_id()
+        self._held.add(tree)
+        try:
+            await copying.copy(self._house, step, await storage.clone(tree, image.layer), extra, rootfs)
+        finally:
+            with trio.CancelScope(shield=True):
+                await storage.destroy_tree(tree)
+            self._held.discard(tree)
 
     async def _workdir(self, rootfs: str, step: WorkdirStep, state: BuildState) -> None:
         path = resolve(rootfs, step.path)
@@ -309,8 +299,17 @@ class Builder(Actor):
 
     async def _run(self, tree: str, rootfs: str, step: RunStep) -> None:
         house = self._house
+        if step.mounts:
+            raise BuildFailed("RUN --mount is not supported yet")
         directory = os.path.join(house.layout.builds, tree)
         os.makedirs(directory)
+        files = write_files(directory, "build")
+        if step.script:
+            path = os.path.join(directory, "script")
+            with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                file.write(step.script.content)
+            os.chmod(path, 0o755)
+            files[f"{SCRIPT_DIRECTORY}/{step.script.name}"] = path
         try:
             isolation = Isolation(
                 id=tree,
@@ -318,7 +317,7 @@ class Builder(Actor):
                 rootfs=rootfs,
                 hostname="build",
                 network=step.network or self._request.network or house.config.default_network,
-                files=write_files(directory, "build"),
+                files=files,
             )
             process = Process(argv=step.argv, env=step.env, cwd=step.cwd, user=step.user)
             try:

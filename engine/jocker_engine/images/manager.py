@@ -195,7 +195,7 @@ class ImagesManager(Actor):
         os.makedirs(context)
         try:
             if message.tar:
-                await work(self._house.commands, "import_tar", tar=message.tar, target=context)
+                await work(self._house.commands, "import_tar", tar=message.tar, target=context, devices=False)
             builder = Builder(self._house, message.wish, context, message.progress, self._held)
             ref = await self.system.start_child(BUILDS, ChildSpec(name, lambda: builder, restart="temporary"))
             try:

@@ -1,34 +1,45 @@
-"""What instructions mean: stages and the evaluation of one. Pure: an instruction in, a step out.
+"""Stages: which there are, what each is from and needs, which of them a target needs. Pure.
 
-A step says what must be done; `state.config` is the image's configuration after it. Source: Docker's
-Dockerfile reference.
+Source: Docker's Dockerfile reference, FROM and "Understand how ARG and FROM interact".
 """
 
 from __future__ import annotations
 
-import copy
-import posixpath
+import difflib
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
-from jocker_protocol.durations import duration
 from jocker_protocol.errors import BadDockerfile
-from jocker_protocol.types import Healthcheck, ImageConfig
 
-from .dockerfile import Dockerfile, Heredoc, Instruction, heredoc_stripped, json_words
+from . import platforms
+from .dockerfile import Dockerfile, Instruction, as_trigger
+from .mounts import BadMount, source_of
 from .words import BadSubstitution, expand, split
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_DEFAULT_SHELL = ["/bin/sh", "-c"]
-PREDEFINED = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-_PREDEFINED = frozenset(PREDEFINED) | frozenset(name.lower() for name in PREDEFINED)
+PREDEFINED = frozenset(
+    name
+    for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+    for name in (upper, upper.lower())
+)
+"""Build arguments that every RUN sees without an ARG, and that no cache key has."""
 _ENV_NAME = re.compile(r"[^=\s]+")
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a stage cannot begin or go on without."""
+
+    stages: frozenset[int] = frozenset()
+    """Indexes of earlier stages."""
+    images: frozenset[str] = frozenset()
+    """Images, or named build contexts."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """FROM and what follows it, up to the next FROM."""
+    """FROM and what follows it, up to the next FROM; before that the ONBUILD triggers of the stage it is from."""
 
     index: int
     name: str
@@ -37,6 +48,13 @@ class Stage:
     base_stage: int | None
     line: int
     instructions: tuple[Instruction, ...]
+    platform: str = ""
+    """Of FROM --platform; "" for the target's."""
+    needs: Needs = field(default_factory=Needs)
+
+    def is_called(self, name: str) -> bool:
+        """By its name or its number."""
+        return name.lower() in (self.name or str(self.index), str(self.index))
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,8 @@ class Plan:
     global_args: dict[str, str]
     unused_args: tuple[str, ...]
     """Build arguments given that no ARG declares."""
+    every: tuple[Stage, ...] = ()
+    """All stages of the file."""
 
     @property
     def steps(self) -> int:
@@ -54,415 +74,185 @@ class Plan:
         return sum(1 + len(stage.instructions) for stage in self.stages)
 
 
-@dataclass(frozen=True)
-class Step:
-    """What all steps have: `canonical` is the instruction with all it really uses, `created_by` for people."""
+def plan(dockerfile: Dockerfile, target: str, build_args: dict[str, str], platform: str = "") -> Plan:
+    """Stages and their order. `platform` is what is built for, "" for this machine's.
 
-    line: int
-    canonical: str
-    created_by: str
-
-
-@dataclass(frozen=True)
-class ConfigStep(Step):
-    """Only the configuration changed."""
-
-
-@dataclass(frozen=True)
-class RunStep(Step):
-    """Run this; heredoc scripts are in `argv` already."""
-
-    argv: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    cwd: str = "/"
-    user: str = ""
-    network: str = ""
-
-
-@dataclass(frozen=True)
-class WorkdirStep(Step):
-    """The directory must be there."""
-
-    path: str = "/"
-
-
-@dataclass(frozen=True)
-class CopyStep(Step):
-    """COPY or ADD."""
-
-    sources: tuple[str, ...] = ()
-    destination: str = "/"
-    source_stage: int | None = None
-    source_image: str = ""
-    chown: str = ""
-    chmod: str = ""
-    unpack: bool = False
-    heredocs: tuple[Heredoc, ...] = ()
-
-
-def plan(dockerfile: Dockerfile, target: str, build_args: dict[str, str]) -> Plan:
-    """Stages and their order. Raises BadDockerfile: unknown stages or target, ARG or FROM that make no sense."""
-    global_args: dict[str, str] = {}
+    Raises BadDockerfile: unknown stages or target, ARG or FROM that make no sense.
+    """
+    first = next(i for i, each in enumerate(dockerfile.instructions) if each.keyword == "FROM")
+    froms = [each for each in dockerfile.instructions if each.keyword == "FROM"]
+    last_words = froms[-1].rest.split()
+    called = target or (last_words[2] if len(last_words) == 3 else "")
+    global_args = platforms.arguments(platform, called.lower())
+    global_args.update((name, build_args[name]) for name in global_args.keys() & build_args.keys())
+    declared: set[str] = set(global_args)
+    for instruction in dockerfile.instructions[:first]:
+        if instruction.keyword != "ARG":
+            raise dockerfile.error_at(
+                instruction, f"{instruction.keyword} before FROM: only ARG may be there"
+            )
+        for name, value in assignments(dockerfile, instruction, bare=True):
+            if name in build_args:
+                global_args[name] = build_args[name]
+            elif value is not None:
+                global_args[name] = replaced(dockerfile, instruction, value, global_args)
     stages: list[Stage] = []
-    declared: set[str] = set()
-    body: list[Instruction] = []
     for instruction in dockerfile.instructions:
-        if instruction.keyword == "ARG":
-            declared.update(name for name, _ in _assignments(dockerfile, instruction, allow_bare=True))
+        for each in (instruction, *([instruction.trigger] if instruction.trigger else [])):
+            if each.keyword == "ARG":
+                declared.update(name for name, _ in assignments(dockerfile, each, bare=True))
         if instruction.keyword == "FROM":
-            if stages:
-                stages[-1] = _with(stages[-1], body)
-            body = []
             stages.append(_stage(dockerfile, instruction, stages, global_args))
         elif stages:
-            body.append(instruction)
-        elif instruction.keyword == "ARG":
-            for name, value in _assignments(dockerfile, instruction, allow_bare=True):
-                if name in build_args:
-                    global_args[name] = build_args[name]
-                elif value is not None:
-                    global_args[name] = _expand(dockerfile, instruction, value, global_args)
-        else:
-            raise dockerfile.error(
-                instruction.line, f"{instruction.keyword} before FROM: only ARG may be there"
-            )
-    stages[-1] = _with(stages[-1], body)
-    last = _find_stage(dockerfile, stages, target, len(dockerfile.lines)) if target else stages[-1]
-    unused = tuple(sorted(set(build_args) - declared - _PREDEFINED))
-    return Plan(tuple(_needed(dockerfile, stages, last)), global_args, unused)
+            stages[-1] = replace(stages[-1], instructions=(*stages[-1].instructions, instruction))
+    for index, stage in enumerate(stages):
+        if stage.base_stage is not None:
+            own = [each for each in stages[stage.base_stage].instructions if not each.inherited]
+            triggers = tuple(as_trigger(each.trigger, stage.line) for each in own if each.trigger)
+            stage = replace(stage, instructions=triggers + stage.instructions)
+        stages[index] = replace(stage, needs=needs(dockerfile, stages, stage, stage.instructions))
+    last = _find(dockerfile, stages, target) if target else stages[-1]
+    given = {name for name in build_args if not name.startswith("BUILDKIT_") and name != "SOURCE_DATE_EPOCH"}
+    return Plan(
+        tuple(_needed(stages, last)), global_args, tuple(sorted(given - declared - PREDEFINED)), tuple(stages)
+    )
+
+
+def needs(
+    dockerfile: Dockerfile, stages: Iterable[Stage], stage: Stage, instructions: Iterable[Instruction]
+) -> Needs:
+    """What FROM, COPY --from and RUN --mount from= name; ask again with the triggers of an image. Raises
+    BadDockerfile.
+    """
+    earlier: set[int] = set() if stage.base_stage is None else {stage.base_stage}
+    images = {stage.base} if stage.base_stage is None and stage.base != "scratch" else set()
+    for instruction in instructions:
+        for source in _sources(dockerfile, instruction):
+            found = stage_of(dockerfile, instruction, stages, stage, source)
+            if found is not None:
+                earlier.add(found.index)
+            else:
+                images.add(source)
+    return Needs(frozenset(earlier), frozenset(images - {"scratch"}))
+
+
+def _sources(dockerfile: Dockerfile, instruction: Instruction) -> Iterable[str]:
+    if instruction.keyword == "COPY" and instruction.flag("from"):
+        yield instruction.flag("from")
+    for mount in instruction.flag_values("mount"):
+        try:
+            source = source_of(mount)
+        except BadMount as error:
+            raise dockerfile.error_at(instruction, f"RUN --mount: {error}", "--mount") from None
+        if source:
+            yield source
+
+
+def stage_of(
+    dockerfile: Dockerfile, instruction: Instruction, stages: Iterable[Stage], here: Stage, source: str
+) -> Stage | None:
+    """The earlier stage that `from` means, None when it is an image. Raises BadDockerfile for a later one."""
+    if "$" in source:
+        what = f"variables are not replaced in from={source}; name a stage FROM $IMAGE AS NAME and copy from that"
+        raise dockerfile.error_at(instruction, what, source)
+    stages = list(stages)
+    for stage in reversed(stages[: here.index]):
+        if stage.is_called(source):
+            return stage
+    if source.isdigit():
+        raise dockerfile.error_at(instruction, f"from={source}: there is no earlier stage {source}", source)
+    later = next((stage for stage in stages[here.index :] if stage.is_called(source)), None)
+    if later is not None:
+        what = "is this stage itself" if later.index == here.index else f"begins later, in line {later.line}"
+        raise dockerfile.error_at(instruction, f"from={source}: stage {source} {what}", source)
+    return None
+
+
+def meant_stage(stages: Iterable[Stage], name: str) -> str:
+    """The name of a stage that was perhaps meant by what is none; "" for nothing near."""
+    names = [stage.name for stage in stages if stage.name]
+    return next(iter(difflib.get_close_matches(name.lower(), names, n=1)), "")
 
 
 def _stage(
     dockerfile: Dockerfile, instruction: Instruction, before: list[Stage], args: dict[str, str]
 ) -> Stage:
-    words = [_expand(dockerfile, instruction, word, args) for word in split(instruction.rest)]
+    words = instruction.rest.split()
     if len(words) == 3 and words[1].upper() == "AS":
         name = words[2].lower()
-        if not re.fullmatch(r"[a-z][a-z0-9_.-]*", name):
-            raise dockerfile.error(instruction.line, f"{words[2]!r} is no name for a stage")
-    elif len(words) == 1 and words[0]:
+        if not _STAGE_NAME.fullmatch(name):
+            what = f"{words[2]!r} is no name for a stage: a letter, then letters, digits, _ . -"
+            raise dockerfile.error_at(instruction, what, words[2])
+    elif len(words) == 1:
         name = ""
     else:
-        raise dockerfile.error(instruction.line, "FROM takes IMAGE [AS NAME]; is a variable in it not set?")
-    base_stage = next((s.index for s in reversed(before) if s.name and s.name == words[0].lower()), None)
-    return Stage(len(before), name, words[0], base_stage, instruction.line, ())
+        raise dockerfile.error_at(instruction, "FROM takes IMAGE [AS NAME]")
+    base = replaced(dockerfile, instruction, words[0], args)
+    if not base or base != base.strip() or " " in base:
+        what = f"FROM takes IMAGE [AS NAME], and {words[0]} is {base!r}; give ARG a default, or --build-arg"
+        raise dockerfile.error_at(instruction, what, words[0])
+    platform = instruction.flag("platform")
+    if platform:
+        wanted = replaced(dockerfile, instruction, platform, args)
+        try:
+            platform = platforms.normal(wanted)
+        except platforms.BadPlatform as error:
+            raise dockerfile.error_at(instruction, f"--platform={platform}: {error}", "--platform") from None
+    base_stage = next((s.index for s in reversed(before) if s.name and s.name == base.lower()), None)
+    return Stage(len(before), name, base, base_stage, instruction.line, (), platform)
 
 
-def _with(stage: Stage, body: list[Instruction]) -> Stage:
-    return Stage(stage.index, stage.name, stage.base, stage.base_stage, stage.line, tuple(body))
-
-
-def _find_stage(dockerfile: Dockerfile, stages: list[Stage], name: str, line: int) -> Stage:
+def _find(dockerfile: Dockerfile, stages: list[Stage], name: str) -> Stage:
     for stage in reversed(stages):
-        if name.lower() == stage.name or name == str(stage.index):
+        if stage.is_called(name):
             return stage
     listed = ", ".join(stage.name or str(stage.index) for stage in stages)
+    likely = meant_stage(stages, name)
+    hint = f"; did you mean {likely}?" if likely else ""
     raise BadDockerfile(
-        f"{dockerfile.filename}: no stage {name!r}; there are: {listed}", file=dockerfile.filename
+        f"{dockerfile.filename}: no stage {name!r}{hint}; there are: {listed}", file=dockerfile.filename
     )
 
 
-def _needed(dockerfile: Dockerfile, stages: list[Stage], last: Stage) -> list[Stage]:
-    order: list[Stage] = []
-
-    def visit(stage: Stage) -> None:
-        if stage in order:
-            return
-        if stage.base_stage is not None:
-            visit(stages[stage.base_stage])
-        for instruction in stage.instructions:
-            source = instruction.flag("from")
-            found = stage_of(stages, stage, source) if source else None
-            if found is not None:
-                visit(found)
-        order.append(stage)
-
-    visit(last)
-    return order
+def _needed(stages: list[Stage], last: Stage) -> list[Stage]:
+    wanted = {last.index}
+    for stage in reversed(stages[: last.index + 1]):  # a stage needs earlier ones only
+        if stage.index in wanted:
+            wanted |= stage.needs.stages
+    return [stage for stage in stages if stage.index in wanted]
 
 
-def stage_of(stages: list[Stage] | tuple[Stage, ...], here: Stage, source: str) -> Stage | None:
-    """The earlier stage that --from means, None when it is an image."""
-    for stage in stages:
-        if stage.index < here.index and source.lower() in (stage.name or str(stage.index), str(stage.index)):
-            return stage
-    return None
-
-
-def _expand(
+def replaced(
     dockerfile: Dockerfile,
     instruction: Instruction,
     text: str,
     env: dict[str, str],
-    used: set[str] | None = None,
+    missing: set[str] | None = None,
 ) -> str:
+    """`expand`, with errors that point at the place."""
     try:
-        return expand(text, env, dockerfile.escape, used)
+        return expand(text, env, dockerfile.escape, missing=missing)
     except BadSubstitution as error:
-        raise dockerfile.error(instruction.line, str(error)) from None
+        raise dockerfile.error_at(instruction, str(error), text) from None
 
 
-def _assignments(
-    dockerfile: Dockerfile, instruction: Instruction, *, allow_bare: bool = False
+def assignments(
+    dockerfile: Dockerfile, instruction: Instruction, *, bare: bool = False
 ) -> list[tuple[str, str | None]]:
-    """NAME=VALUE words, values as they are written."""
+    """NAME=VALUE words, values as they are written; `bare` allows NAME, else the first word without = means the
+    old form NAME VALUE.
+    """
+    words = split(instruction.rest, dockerfile.escape)
+    keyword = instruction.keyword
+    if not bare and words and "=" not in words[0]:
+        name, _, value = instruction.rest.replace("\t", " ").partition(" ")
+        if not value.strip():
+            raise dockerfile.error_at(instruction, f"{keyword} takes NAME=VALUE, not {name!r}", name)
+        return [(name, value.strip())]
     pairs: list[tuple[str, str | None]] = []
-    for word in split(instruction.rest, dockerfile.escape):
+    for word in words:
         name, equals, value = word.partition("=")
-        if not name or (not equals and not allow_bare) or not _ENV_NAME.fullmatch(name):
-            raise dockerfile.error(instruction.line, f"{instruction.keyword} takes NAME=VALUE, not {word!r}")
+        if not name or (not equals and not bare) or not _ENV_NAME.fullmatch(name):
+            raise dockerfile.error_at(instruction, f"{keyword} takes NAME=VALUE, not {word!r}", word)
         pairs.append((name, value if equals else None))
     return pairs
-
-
-@dataclass
-class BuildState:
-    """One stage being evaluated."""
-
-    dockerfile: Dockerfile
-    stage: Stage
-    config: ImageConfig
-    build_args: dict[str, str]
-    global_args: dict[str, str]
-    args: dict[str, str] = field(default_factory=dict)
-    """ARGs in scope that have a value."""
-    _cmd_here: bool = False
-
-    def __post_init__(self) -> None:
-        self.config = copy.deepcopy(self.config)
-
-    def env(self) -> dict[str, str]:
-        """What substitution sees: ENV over ARG."""
-        env = {"PATH": DEFAULT_PATH, **self.args}
-        env.update(item.partition("=")[::2] for item in self.config.env)
-        return env
-
-    def apply(self, instruction: Instruction, stages: tuple[Stage, ...] = ()) -> Step:
-        """The step; `config` and `args` are those after it. Raises BadDockerfile."""
-        handler = getattr(self, f"_{instruction.keyword.lower()}")
-        step: Step = handler(instruction, stages)
-        return step
-
-    # --- helpers ---
-
-    def _x(self, instruction: Instruction, text: str) -> str:
-        return _expand(self.dockerfile, instruction, text, self.env())
-
-    def _fail(self, instruction: Instruction, what: str) -> BadDockerfile:
-        return self.dockerfile.error(instruction.line, what)
-
-    def _config(self, instruction: Instruction, canonical: str) -> ConfigStep:
-        return ConfigStep(instruction.line, canonical, canonical)
-
-    def _absolute(self, path: str) -> str:
-        joined = posixpath.normpath(posixpath.join("/", self.config.working_dir, path))
-        is_directory = path == "." or path.endswith(("/", "/."))
-        return joined + "/" if is_directory and joined != "/" else joined
-
-    def _words(self, instruction: Instruction) -> list[str]:
-        if instruction.words is not None:
-            return [self._x(instruction, word) for word in instruction.words]
-        return [self._x(instruction, word) for word in split(instruction.rest, self.dockerfile.escape)]
-
-    def _command(self, instruction: Instruction) -> list[str]:
-        if instruction.words is not None:
-            return list(instruction.words)
-        return [*(self.config.shell or _DEFAULT_SHELL), instruction.rest]
-
-    # --- instructions that change the configuration only ---
-
-    def _arg(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        for name, value in _assignments(self.dockerfile, instruction, allow_bare=True):
-            if name in self.build_args:
-                self.args[name] = self.build_args[name]
-            elif value is not None:
-                self.args[name] = self._x(instruction, value)
-            elif name in self.global_args:
-                self.args[name] = self.global_args[name]
-        return self._config(instruction, instruction.text)
-
-    def _env(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        first = split(instruction.rest, self.dockerfile.escape)[0]
-        if "=" in first:
-            pairs = _assignments(self.dockerfile, instruction)
-        else:
-            name, _space, value = instruction.rest.partition(" ")
-            if not value.strip():
-                raise self._fail(instruction, "ENV takes NAME=VALUE")
-            pairs = [(name, value.strip())]
-        env = self.env()  # all values of one ENV see what was before it
-        values = {n: _expand(self.dockerfile, instruction, v or "", env) for n, v in pairs}
-        merged = {item.partition("=")[0]: item for item in self.config.env}
-        merged.update((name, f"{name}={value}") for name, value in values.items())
-        self.config.env = list(merged.values())
-        return self._config(instruction, "ENV " + " ".join(f"{n}={v}" for n, v in values.items()))
-
-    def _label(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        pairs = _assignments(self.dockerfile, instruction)
-        labels = {self._x(instruction, n): self._x(instruction, v or "") for n, v in pairs}
-        self.config.labels = {**self.config.labels, **labels}
-        return self._config(instruction, "LABEL " + " ".join(f"{n}={v}" for n, v in labels.items()))
-
-    def _maintainer(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        self.config.labels = {**self.config.labels, "maintainer": instruction.rest}
-        return self._config(instruction, instruction.text)
-
-    def _cmd(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        self.config.cmd = self._command(instruction)
-        self._cmd_here = True
-        return self._config(instruction, f"CMD {self.config.cmd}")
-
-    def _entrypoint(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        self.config.entrypoint = self._command(instruction)
-        if not self._cmd_here:
-            self.config.cmd = None  # that of the base was for another entrypoint
-        return self._config(instruction, f"ENTRYPOINT {self.config.entrypoint}")
-
-    def _shell(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        if not instruction.words:
-            raise self._fail(instruction, 'SHELL takes the JSON form: SHELL ["/bin/sh", "-c"]')
-        self.config.shell = list(instruction.words)
-        return self._config(instruction, f"SHELL {self.config.shell}")
-
-    def _expose(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        ports = list(self.config.exposed_ports)
-        for word in self._words(instruction):
-            match = _PORT.fullmatch(word)
-            if match is None or not int(match[1]) <= int(match[2] or match[1]) <= 65535:
-                raise self._fail(instruction, f"{word!r} is no port: PORT[-PORT][/tcp|udp]")
-            for port in range(int(match[1]), int(match[2] or match[1]) + 1):
-                name = f"{port}/{(match[3] or 'tcp').lower()}"
-                if name not in ports:
-                    ports.append(name)
-        self.config.exposed_ports = ports
-        return self._config(instruction, f"EXPOSE {' '.join(self._words(instruction))}")
-
-    def _volume(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        paths = [self._absolute(word) for word in self._words(instruction) if word]
-        self.config.volumes = list(dict.fromkeys([*self.config.volumes, *paths]))
-        return self._config(instruction, f"VOLUME {paths}")
-
-    def _user(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        self.config.user = self._x(instruction, instruction.rest)
-        return self._config(instruction, f"USER {self.config.user}")
-
-    def _stopsignal(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        self.config.stop_signal = self._x(instruction, instruction.rest)
-        return self._config(instruction, f"STOPSIGNAL {self.config.stop_signal}")
-
-    def _healthcheck(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        word, rest = (*instruction.rest.split(None, 1), "")[:2]
-        flags = {name: self._x(instruction, value) for name, value in instruction.flags}
-        match word.upper():
-            case "NONE" if not rest and not flags:
-                check = Healthcheck(test=["NONE"])
-            case "CMD" if rest:
-                words = json_words(rest)
-                test = ["CMD-SHELL", rest] if words is None else ["CMD", *words]
-                try:
-                    retries = int(flags.pop("retries", "0"))
-                    times = {name.replace("-", "_"): duration(value) for name, value in flags.items()}
-                except ValueError as error:
-                    raise self._fail(instruction, f"HEALTHCHECK: {error}") from None
-                if retries < 0:
-                    raise self._fail(instruction, "HEALTHCHECK: --retries must not be negative")
-                check = Healthcheck(test=test, retries=retries, **times)
-            case _:
-                raise self._fail(instruction, "HEALTHCHECK takes NONE, or [--interval=30s ...] CMD COMMAND")
-        self.config.healthcheck = check
-        return self._config(instruction, instruction.text)
-
-    def _onbuild(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        raise self._fail(instruction, "ONBUILD is not supported yet; remove it to build")
-
-    # --- instructions that make layers ---
-
-    def _workdir(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        path = self._absolute(self._x(instruction, instruction.rest)).rstrip("/") or "/"
-        self.config.working_dir = path
-        text = f"WORKDIR {path}"
-        return WorkdirStep(instruction.line, f"{text} user={self.config.user}", text, path=path)
-
-    def _run(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        if instruction.flag_values("mount"):
-            raise self._fail(instruction, "RUN --mount is not supported yet")
-        network = instruction.flag("network")
-        if network not in ("", "default", "host", "none"):
-            raise self._fail(instruction, f"RUN --network={network}: there are default, host and none")
-        argv = self._command(instruction)
-        if instruction.heredocs:
-            doc = instruction.heredocs[0]
-            command = heredoc_stripped(instruction.rest)
-            shell = self.config.shell or _DEFAULT_SHELL
-            if command:  # a program that reads the document
-                argv = [*shell, f"{command} <<'{doc.name}'\n{doc.content}{doc.name}\n"]
-            elif doc.content.startswith("#!"):
-                raise self._fail(
-                    instruction, "a here-document with #! is not supported yet; name the program"
-                )
-            else:
-                argv = [*shell, doc.content]
-        env = {"PATH": DEFAULT_PATH, **self.args}
-        env.update((k, v) for k, v in self.build_args.items() if k in _PREDEFINED)
-        env.update(item.partition("=")[::2] for item in self.config.env)
-        args = " ".join(f"{name}={value}" for name, value in sorted(self.args.items()))
-        canonical = f"RUN {argv!r} args={args} env={sorted(self.config.env)} cwd={self.config.working_dir} user={self.config.user} net={network}"
-        return RunStep(
-            instruction.line,
-            canonical,
-            instruction.text if not instruction.heredocs else f"RUN {argv[-1]}",
-            argv=tuple(argv),
-            env=tuple(f"{name}={value}" for name, value in env.items()),
-            cwd=self.config.working_dir or "/",
-            user=self.config.user,
-            network="" if network == "default" else network,
-        )
-
-    def _copy(self, instruction: Instruction, stages: tuple[Stage, ...]) -> Step:
-        for flag in ("exclude", "parents"):
-            if instruction.flag(flag):
-                raise self._fail(instruction, f"{instruction.keyword} --{flag} is not supported yet")
-        words = self._words(instruction)
-        heredocs: tuple[Heredoc, ...] = ()
-        if instruction.heredocs:
-            words = [self._x(instruction, w) for w in split(heredoc_stripped(instruction.rest))]
-            heredocs = tuple(
-                doc if doc.literal else Heredoc(doc.name, self._x_document(instruction, doc.content), True)
-                for doc in instruction.heredocs
-            )
-        if not words or (len(words) < 2 and not heredocs):
-            raise self._fail(instruction, f"{instruction.keyword} takes SOURCE... DESTINATION")
-        source = self._x(instruction, instruction.flag("from"))
-        found = stage_of(stages, self.stage, source) if source else None
-        if source.isdigit() and found is None:
-            raise self._fail(instruction, f"--from={source}: there is no earlier stage {source}")
-        if instruction.keyword == "ADD" and any("://" in word for word in words[:-1]):
-            raise self._fail(
-                instruction, "ADD of a URL is not supported yet; fetch it with RUN, or add a local file"
-            )
-        destination = self._absolute(words[-1])
-        chown, chmod = (self._x(instruction, instruction.flag(name)) for name in ("chown", "chmod"))
-        if chmod and not re.fullmatch(r"0?[0-7]{3,4}", chmod):
-            raise self._fail(instruction, f"--chmod={chmod}: must be octal, such as 755")
-        text = f"{instruction.keyword} {' '.join(words[:-1])} {destination}"
-        canonical = f"{text} chown={chown} chmod={chmod} docs={[(d.name, d.content) for d in heredocs]}"
-        return CopyStep(
-            instruction.line,
-            canonical,
-            instruction.text,
-            sources=tuple(words[:-1]),
-            destination=destination,
-            source_stage=found.index if found else None,
-            source_image="" if found else source,
-            chown=chown,
-            chmod=chmod,
-            unpack=instruction.keyword == "ADD",
-            heredocs=heredocs,
-        )
-
-    _add = _copy
-
-    def _x_document(self, instruction: Instruction, text: str) -> str:
-        """Variables in a here-document; quotes are text there."""
-        escaped = text.replace('"', f'{self.dockerfile.escape}"')
-        return _expand(self.dockerfile, instruction, f'"{escaped}"', self.env())

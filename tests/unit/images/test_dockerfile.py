@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jocker_engine.images.dockerfile import parse
-from jocker_engine.images.stages import BuildState, CopyStep, RunStep, Step, WorkdirStep, plan
+from jocker_engine.images.evaluate import BuildState
+from jocker_engine.images.stages import plan
+from jocker_engine.images.steps import CopyStep, RunStep, Step, WorkdirStep
 from jocker_protocol.errors import BadDockerfile
 from jocker_protocol.types import ImageConfig
 
@@ -18,7 +20,7 @@ def evaluate(text: str, config: ImageConfig | None = None, **args: str) -> tuple
     todo = plan(dockerfile, "", args)
     stage = todo.stages[-1]
     state = BuildState(dockerfile, stage, config or ImageConfig(), args, todo.global_args)
-    return [state.apply(instruction, todo.stages) for instruction in stage.instructions], state.config
+    return [state.apply(instruction, todo.every) for instruction in stage.instructions], state.config
 
 
 def test_form() -> None:

@@ -249,8 +249,8 @@ def test_archives_of_gnu_tar(target: Path) -> None:
             assert content.read() == b"end"
 
 
-ZSTD = "this archive is compressed with zstd: decompress it first (zstd -d)"
-NO_TAR = "this is not a tar archive (plain, or compressed with gzip, bzip2 or xz)"
+ZSTD = "what this zstd file holds is not a tar archive"
+NO_TAR = "this is not a tar archive (plain, or compressed with gzip, bzip2, xz or zstd)"
 
 
 @pytest.mark.parametrize(

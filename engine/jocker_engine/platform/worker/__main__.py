@@ -17,6 +17,7 @@ OPERATIONS = {
     "copy_in": "copyin",
     "copy_tree": "copytree",
     "digest": "digest",
+    "fetch": "fetch",
     "fill_volume": "copytree",
     "host_root": "hostroot",
     "import_tar": "untar",
@@ -30,7 +31,7 @@ OPERATIONS = {
 }
 """Operation -> the module that has the function of this name."""
 
-ANSWERS = ("ArchiveError", "CopyError", "HostRootError", "RecipeError")
+ANSWERS = ("ArchiveError", "CopyError", "FetchError", "HostRootError", "RecipeError")
 """Errors that are one line for the user; by name, so that their modules need not be imported."""
 
 

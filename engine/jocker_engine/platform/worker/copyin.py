@@ -7,17 +7,14 @@ else may write to the context or the root meanwhile. Source: Docker's Dockerfile
 
 from __future__ import annotations
 
-import lzma
 import os
 import stat
-import tarfile
-import zlib
 
 from ..rootfs import resolve
-from .copytree import TreeCopier, walk
-from .sources import CopyError, find_sources
-
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
+from .copytree import TreeCopier, copy_xattrs, walk
+from .modes import parse_mode
+from .sources import CopyError, Excluded, Source, find_sources
+from .untar import ArchiveError, Extraction, is_archive
 
 
 def copy_in(
@@ -26,183 +23,164 @@ def copy_in(
     rootfs: str,
     destination: str,
     chown: list[int] | None = None,
-    chmod: int | None = None,
+    chmod: str = "",
     unpack: bool = False,
+    extra: str = "",
+    unpack_extra: bool = False,
+    link: bool = False,
+    parents: bool = False,
+    exclude: list[str] | None = None,
 ) -> dict[str, int]:
-    """Copy sources (patterns relative to the context) to `destination` (absolute, inside the root).
+    """Copy sources (patterns relative to the context), and all files of the directory `extra`, to `destination`
+    (absolute, inside the root).
 
     Of a directory the content is copied. A destination that ends in "/", is a directory, or gets several
-    sources is a directory. Modes and mtimes are kept, unless `chmod` sets the mode; all belongs to `chown`
-    (uid, gid), 0:0 without. `unpack` extracts sources that are tar archives, also compressed, known by their
-    content: what they hold keeps its mode and, without `chown`, its owner. Without root all belongs to the
-    caller.
+    sources is a directory. Modes and mtimes are kept, unless `chmod` (octal or symbolic) changes the modes; all
+    belongs to `chown` (uid, gid), 0:0 without. A directory that is there already keeps its owner and mode.
+    `unpack` extracts sources that are tar archives, also compressed, known by their content: what they hold keeps
+    its mode and, without `chown`, its owner. With `link` nothing in the destination is followed: links on the way
+    are replaced by directories. With `parents` sources keep their paths. Without root all belongs to the caller.
 
     Returns {"files": entries made that are not directories}. Raises CopyError (one line), OSError.
     """
     word = "ADD" if unpack else "COPY"
     try:
-        found = find_sources(context_dir, sources)
-        copier = _CopyIn(rootfs, chown, chmod)
+        excluded = Excluded(exclude or [])
+        found = [(source, unpack) for source in find_sources(context_dir, sources, parents)]
+        for name in sorted(os.listdir(extra)) if extra else []:
+            found.append((Source(name, os.path.join(extra, name), ""), unpack_extra))
+        copier = _CopyIn(rootfs, chown, chmod, link)
         several = len(found) > 1 or destination.endswith(("/", "/.", "/.."))
-        for name, path in found:
-            if os.path.isdir(path):
-                copier.directory(path, destination)
-            elif unpack and (archive := open_archive(path)):
-                with archive:
-                    copier.archive(archive, destination)
+        for source, unpacks in found:
+            if os.path.isdir(source.path):
+                copier.directory(source, destination, excluded)
+            elif excluded.file(source):
+                continue
+            elif unpacks and is_archive(source.path):
+                copier.archive(source, destination)
             else:
-                into = several or os.path.isdir(resolve(rootfs, destination))
-                copier.file(
-                    path, f"{destination}/{os.path.basename(name)}" if into else destination, follow=not into
-                )
+                copier.file(source, destination, several)
         return {"files": copier.files}
-    except CopyError as error:
+    except (CopyError, ArchiveError) as error:
         raise CopyError(f"{word} failed: {error}") from None
     except NotADirectoryError as error:
         inside = os.path.relpath(str(error.filename), os.path.realpath(rootfs))
         raise CopyError(f"{word} failed: '/{inside}' is not a directory") from None
-    except _DAMAGED as error:
-        raise CopyError(f"{word} failed: damaged archive: {error}") from None
-
-
-def open_archive(path: str) -> tarfile.TarFile | None:
-    """The tar archive, plain or compressed (gzip, bzip2, xz), or None for a file that is none."""
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            if archive.next() is None:  # only zeros
-                return None
-    except _DAMAGED:
-        return None
-    return tarfile.open(path, "r:*")
 
 
 class _CopyIn:
     """Writes into one root; paths named `inside` are absolute within it."""
 
-    def __init__(self, rootfs: str, chown: list[int] | None, chmod: int | None) -> None:
+    def __init__(self, rootfs: str, chown: list[int] | None, chmod: str, link: bool) -> None:
         self.files = 0
         self._rootfs = os.path.realpath(rootfs)
-        self._chown = chown
-        self._owner = (chown[0], chown[1]) if chown else (0, 0)
-        self._chmod = chmod
+        self._chown = (chown[0], chown[1]) if chown else None
+        self._owner = self._chown or (0, 0)
+        self._chmod = parse_mode(chmod) if chmod else None
+        self._link = link
         self._root = os.geteuid() == 0
         self._copier = TreeCopier()
+        self._linked: dict[tuple[int, int], str] = {}
 
-    def directory(self, source: str, destination: str) -> None:
-        """The content of a directory, merged into what is there."""
-        top = self._make_directory(destination)
+    def directory(self, source: Source, destination: str, excluded: Excluded) -> None:
+        """The content of a directory, merged into what is there; with --parents the directory too."""
+        top = (
+            self._make_parents(destination, source.kept, source.path)
+            if source.kept
+            else self._make_directory(destination)
+        )
         targets = {"": top}
-        finish: list[tuple[str, os.stat_result]] = []
-        for path, entry, status in walk(source):
-            target = os.path.join(targets[os.path.dirname(path)], entry.name)
-            if not stat.S_ISDIR(status.st_mode):
-                self._entry(entry.path, target, status)
-                continue
-            if os.path.islink(target):
+        left_out: dict[str, os.stat_result] = {}
+        made: list[tuple[str, str, os.stat_result]] = []
+
+        def enter(path: str, status: os.stat_result) -> str:
+            """The target of a directory, and of those left out above it, of which something is kept after all."""
+            above, _, name = path.rpartition("/")
+            if above not in targets:
+                enter(above, left_out[above])
+            target = os.path.join(targets[above], name)
+            if os.path.islink(target) and not self._link:
                 # As /bin -> usr/bin: the link stays, the content goes where it leads.
                 target = self._make_directory(self._inside(target))
-            else:
-                if not os.path.isdir(target):
-                    self._refuse_other(target)
-                    os.mkdir(target)
-                finish.append((target, status))
+            elif os.path.islink(target) or not os.path.isdir(target):
+                self._clear(target)
+                os.mkdir(target)
+                made.append((os.path.join(source.path, path), target, status))
             targets[path] = target
-        for target, status in reversed(finish):
-            self._attributes(target, status)
+            return target
 
-    def file(self, source: str, destination: str, *, follow: bool) -> None:
-        """A single file; `follow` says whether a link at the destination names the file or is replaced."""
-        if follow:
+        for path, entry, status in walk(source.path):
+            if excluded.below(source, path):
+                left_out[path] = status
+            elif stat.S_ISDIR(status.st_mode):
+                enter(path, status)
+            else:
+                above = os.path.dirname(path)
+                parent = targets[above] if above in targets else enter(above, left_out[above])
+                self._entry(entry.path, os.path.join(parent, entry.name), status)
+        for origin, target, status in reversed(made):
+            self._attributes(origin, target, status)
+
+    def file(self, source: Source, destination: str, several: bool) -> None:
+        """A single file; a link at the destination names the file, unless the destination is a directory."""
+        if source.kept:
+            above, _, name = source.kept.rpartition("/")
+            parent = self._make_parents(destination, above, os.path.dirname(source.path))
+            self._entry(source.path, os.path.join(parent, name), os.stat(source.path))
+            return
+        into = several or (not self._link and os.path.isdir(resolve(self._rootfs, destination)))
+        if into:
+            destination = f"{destination}/{os.path.basename(source.name)}"
+        elif not self._link:
             destination = self._inside(resolve(self._rootfs, destination))
         parent = self._make_directory(os.path.dirname(destination))
-        self._entry(source, os.path.join(parent, os.path.basename(destination)), os.stat(source))
+        self._entry(source.path, os.path.join(parent, os.path.basename(destination)), os.stat(source.path))
 
-    def archive(self, archive: tarfile.TarFile, destination: str) -> None:
+    def archive(self, source: Source, destination: str) -> None:
         """What an archive holds, as tar -x would do it with the root as "/"."""
         top = self._inside(self._make_directory(destination))
-        directories: list[tuple[str, tarfile.TarInfo]] = []
-        for member in archive:
-            name = os.path.normpath("/" + member.name).lstrip("/")
-            if not name:
-                continue
-            parent = self._make_directory(os.path.join(top, os.path.dirname(name)))
-            target = os.path.join(parent, os.path.basename(name))
-            if member.isdir():
-                if not os.path.isdir(target) or os.path.islink(target):
-                    self._make_room(target)
-                    os.mkdir(target)
-                directories.append((target, member))
-                continue
-            self._make_room(target)
-            if member.isfile():
-                self._member_content(archive, member, target)
-            elif member.issym():
-                os.symlink(member.linkname, target)
-            elif member.islnk():
-                linked = os.path.normpath("/" + member.linkname).lstrip("/")
-                above = resolve(self._rootfs, os.path.join(top, os.path.dirname(linked)))
-                try:
-                    os.link(os.path.join(above, os.path.basename(linked)), target, follow_symlinks=False)
-                except FileNotFoundError:
-                    raise CopyError(
-                        f"hard link {member.name!r} to {member.linkname!r}, which is not there"
-                    ) from None
-            elif not self._special(member, target):
-                continue
-            self.files += 1
-            if not member.islnk():
-                self._member_attributes(target, member)
-        for target, member in reversed(directories):
-            self._member_attributes(target, member)
-
-    def _member_content(self, archive: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
-        content = archive.extractfile(member)
-        assert content is not None  # it is a regular file
-        with open(target, "xb") as file:
-            while data := content.read(1 << 20):
-                file.write(data)
-        if os.path.getsize(target) != member.size:
-            raise CopyError(f"damaged archive: {member.name!r} is cut short")
-
-    def _special(self, member: tarfile.TarInfo, target: str) -> bool:
-        kinds = {tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
-        if (kind := kinds.get(member.type)) is None:
-            return False
-        try:
-            os.mknod(target, kind | 0o600, os.makedev(member.devmajor, member.devminor))
-        except PermissionError:
-            return False  # device nodes are root's
-        return True
-
-    def _member_attributes(self, target: str, member: tarfile.TarInfo) -> None:
-        owner = self._owner if self._chown else (member.uid, member.gid)
-        time = int(member.mtime * 10**9)
-        self._set(target, owner, None if member.issym() else member.mode & 0o7777, time)
+        extraction = Extraction(self._rootfs, top=top, owner=self._chown)
+        extraction.extract(source.path)
+        self.files += extraction.files
 
     def _entry(self, source: str, target: str, status: os.stat_result) -> None:
         self._make_room(target)
-        if stat.S_ISREG(status.st_mode):
+        key = (status.st_dev, status.st_ino)
+        if status.st_nlink > 1 and key in self._linked:
+            os.link(self._linked[key], target, follow_symlinks=False)
+            self.files += 1
+            return
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG:
             self._copier.content(source, target, status)
-        elif stat.S_ISLNK(status.st_mode):
+        elif kind == stat.S_IFLNK:
             os.symlink(os.readlink(source), target)
+        elif kind == stat.S_IFSOCK:
+            return  # nobody listens on a copy
         else:
-            raise CopyError(f"{os.path.basename(source)!r} is neither a file nor a directory nor a link")
-        self._attributes(target, status)
+            try:
+                os.mknod(target, kind | 0o600, status.st_rdev)
+            except PermissionError:
+                return  # device nodes are root's
+        self._attributes(source, target, status)
+        if status.st_nlink > 1:
+            self._linked[key] = target
         self.files += 1
 
-    def _attributes(self, target: str, status: os.stat_result) -> None:
-        mode = stat.S_IMODE(status.st_mode) if self._chmod is None else self._chmod
-        self._set(target, self._owner, None if stat.S_ISLNK(status.st_mode) else mode, status.st_mtime_ns)
-
-    def _set(self, target: str, owner: tuple[int, int], mode: int | None, mtime_ns: int) -> None:
+    def _attributes(self, source: str, target: str, status: os.stat_result) -> None:
+        """Owner, xattrs, mode, time: in this order, since chown clears set-uid bits and capabilities."""
         if self._root:
-            os.chown(target, *owner, follow_symlinks=False)
-        if mode is not None:
-            os.chmod(target, mode)  # after chown, which clears set-uid
-        os.utime(target, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+            os.chown(target, *self._owner, follow_symlinks=False)
+        copy_xattrs(source, target, status)
+        if not stat.S_ISLNK(status.st_mode):
+            mode = stat.S_IMODE(status.st_mode)
+            os.chmod(target, self._chmod(mode, stat.S_ISDIR(status.st_mode)) if self._chmod else mode)
+        os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns), follow_symlinks=False)
 
     def _make_directory(self, inside: str) -> str:
         """The real path of a directory, made with mode 755 where it is missing."""
+        if self._link:
+            return self._make_own(inside)
         path = resolve(self._rootfs, inside)
         missing = []
         while not os.path.lexists(path):
@@ -212,11 +190,43 @@ class _CopyIn:
             self._refuse_other(path)
         for name in reversed(missing):
             path = os.path.join(path, name)
-            os.mkdir(path)
-            os.chmod(path, 0o755)
-            if self._root:
-                os.chown(path, *self._owner)
+            self._mkdir(path)
         return path
+
+    def _make_parents(self, destination: str, kept: str, source: str) -> str:
+        """The directories that --parents keeps below the destination; those made have the modes of their sources."""
+        path, parts = self._make_directory(destination), [part for part in kept.split("/") if part]
+        for index, name in enumerate(parts, 1):
+            there = os.path.lexists(os.path.join(path, name))
+            path = self._make_directory(f"{self._inside(path)}/{name}")
+            if not there:
+                origin = os.path.normpath(os.path.join(source, *[".."] * (len(parts) - index)))
+                self._attributes(origin, path, os.stat(origin))
+        return path
+
+    def _make_own(self, inside: str) -> str:
+        """The directory of this very name: what is no directory on the way to it is replaced."""
+        path = self._rootfs
+        for name in os.path.normpath("/" + inside).strip("/").split("/"):
+            path = os.path.join(path, name)
+            if os.path.islink(path) or not os.path.isdir(path):
+                self._clear(path)
+                self._mkdir(path)
+        return path
+
+    def _mkdir(self, path: str) -> None:
+        os.mkdir(path)
+        os.chmod(path, 0o755)
+        if self._root:
+            os.chown(path, *self._owner)
+
+    def _clear(self, target: str) -> None:
+        """Before a directory is made: with `link` what is there goes, else it is an error."""
+        if not os.path.lexists(target):
+            return
+        if not self._link:
+            self._refuse_other(target)
+        os.unlink(target)
 
     def _make_room(self, target: str) -> None:
         """Nothing is at the target afterwards; a directory is never replaced."""

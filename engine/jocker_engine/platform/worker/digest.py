@@ -7,24 +7,33 @@ import os
 import stat
 
 from .copytree import walk
-from .sources import find_sources
+from .sources import Excluded, find_sources
 
 
-def digest(context_dir: str, sources: list[str]) -> dict[str, str]:
+def digest(
+    context_dir: str, sources: list[str], parents: bool = False, exclude: list[str] | None = None
+) -> dict[str, str]:
     """{"digest": sha256 in hex} over names, types, modes, link targets and contents of what COPY would take.
 
     Not over times and owners: a fresh checkout gives the same. Raises CopyError, OSError.
     """
     total = hashlib.sha256()
-    for name, path in find_sources(context_dir, sources):
-        status = os.stat(path)
+    excluded = Excluded(exclude or [])
+    for source in find_sources(context_dir, sources, parents):
+        status = os.stat(source.path)
         if not stat.S_ISDIR(status.st_mode):
-            _add(total, os.path.basename(name), path, status)
+            if not excluded.file(source):
+                _add(total, source.kept or os.path.basename(source.name), source.path, status)
             continue
-        total.update(b"content\0")  # of a directory its content is copied, not itself
-        entries = ((below.split("/"), entry.path, its) for below, entry, its in walk(path))
-        for parts, source, its in sorted(entries, key=lambda item: item[0]):
-            _add(total, "/".join(parts), source, its)
+        # Without --parents the content of a directory is copied, not itself.
+        total.update(b"content\0" + os.fsencode(source.kept))
+        entries = (
+            (below.split("/"), entry.path, its)
+            for below, entry, its in walk(source.path)
+            if not excluded.below(source, below)
+        )
+        for parts, path, its in sorted(entries, key=lambda item: item[0]):
+            _add(total, "/".join(parts), path, its)
     return {"digest": total.hexdigest()}
 
 

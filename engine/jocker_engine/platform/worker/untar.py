@@ -1,4 +1,5 @@
-"""Worker operation: a tar archive into a directory, and never outside of it. Blocking; standard library only.
+"""A tar archive into a directory, and never outside of it: a worker operation, and what ADD does with archives.
+Blocking; standard library only.
 
 Formats: POSIX.1-1988 and 2001 (pax), GNU; see Python's tarfile. Extended attributes are the pax records
 SCHILY.xattr.NAME that GNU tar and bsdtar write.
@@ -10,7 +11,9 @@ import decimal
 import errno
 import lzma
 import os
+import shutil
 import stat
+import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -27,6 +30,11 @@ _OVERLAY = ("trusted.overlay.", "user.overlay.")
 _NO_XATTR = (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.EINVAL)
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _CHUNK = 1 << 20
+MAX_ENTRIES = 2_000_000
+MAX_BYTES = 1 << 37
+"""Of the files' contents: 128 GiB."""
+MAX_NAME = 4095
+"""Bytes of a path: PATH_MAX of Linux without its NUL."""
 
 
 class ArchiveError(Exception):
@@ -47,33 +55,69 @@ class _Header(tarfile.TarInfo):
 
 
 def import_tar(
-    tar: str, target: str, devices: bool = True, max_entries: int = 0, max_bytes: int = 0
+    tar: str, target: str, devices: bool = True, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES
 ) -> dict[str, int]:
-    """Extract a tar archive (plain, gzip, bzip2, xz) into `target`, a directory that nobody else writes to.
+    """Extract a tar archive (plain, gzip, bzip2, xz, zstd) into `target`, a directory that nobody else writes to.
 
     Names mean what they would if `target` were "/": "..", links and absolute names lead nowhere else. Owners,
     modes, times, hard links, device nodes and xattrs are kept as far as this user may. With `devices` false a
-    device node is an error. Limits of 0 are none; bytes are those of the files' contents.
+    device node is an error. Bytes are those of the files' contents.
 
     Returns {"files": entries that are no directories, "bytes": ...}. Raises ArchiveError, OSError.
     """
-    extraction = _Extraction(os.path.realpath(target), devices, max_entries, max_bytes)
-    with _open(tar) as archive, _understood("damaged archive"):
-        extraction.run(archive)
-        while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
-            pass  # the check sum of a compressed stream is at its end
+    extraction = Extraction(
+        os.path.realpath(target), devices=devices, max_entries=max_entries, max_bytes=max_bytes
+    )
+    extraction.extract(tar)
     return {"files": extraction.files, "bytes": extraction.bytes}
 
 
-def _open(path: str) -> tarfile.TarFile:
-    with open(path, "rb") as file:
-        if file.read(len(_ZSTD)) == _ZSTD:
-            raise ArchiveError("this archive is compressed with zstd: decompress it first (zstd -d)")
+def is_archive(path: str) -> bool:
+    """Whether a file is a tar archive, plain or compressed, with anything in it."""
     try:
-        return tarfile.open(path, "r:*", tarinfo=_Header)
-    except tarfile.ReadError:
-        why = "this is not a tar archive (plain, or compressed with gzip, bzip2 or xz)"
+        with _opened(path) as archive, _understood(""):
+            return archive.next() is not None
+    except ArchiveError:
+        return False
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tarfile.TarFile]:
+    with open(path, "rb") as file:
+        zstd = file.read(len(_ZSTD)) == _ZSTD
+    if zstd:
+        with _unzstd(path) as archive:
+            yield archive
+        return
+    try:
+        archive = tarfile.open(path, "r:*", tarinfo=_Header)  # noqa: SIM115
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        why = "this is not a tar archive (plain, or compressed with gzip, bzip2, xz or zstd)"
         raise ArchiveError(why) from None
+    with archive:
+        yield archive
+
+
+@contextmanager
+def _unzstd(path: str) -> Iterator[tarfile.TarFile]:
+    """Python has had no zstd before 3.14; the program has."""
+    if not shutil.which("zstd"):
+        raise ArchiveError(
+            "this archive is compressed with zstd, and there is no program zstd here: install it"
+        )
+    command = ["zstd", "-dcq", "--", path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            try:
+                archive = tarfile.open(fileobj=process.stdout, mode="r|", tarinfo=_Header)  # noqa: SIM115
+            except _DAMAGED:
+                raise ArchiveError("what this zstd file holds is not a tar archive") from None
+            with archive:
+                yield archive
+        finally:
+            process.kill()
 
 
 @contextmanager
@@ -89,19 +133,38 @@ def _understood(what: str) -> Iterator[None]:
         raise ArchiveError(f"{what}: {error}") from None
 
 
-class _Extraction:
-    """One archive's way into one directory."""
+class Extraction:
+    """One archive's way into one directory: `top`, as a path inside of `root`, which links never leave."""
 
-    def __init__(self, root: str, devices: bool, max_entries: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        top: str = "",
+        owner: tuple[int, int] | None = None,
+        devices: bool = True,
+        max_entries: int = MAX_ENTRIES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        """`owner`: who all belongs to, None for whom the archive says."""
         self.files = self.bytes = self._entries = 0
         self._root = root
+        self._top = top.strip("/")
+        self._owner = owner
         self._devices, self._max_entries, self._max_bytes = devices, max_entries, max_bytes
         self._super = os.geteuid() == 0
         self._directories: list[tuple[str, tarfile.TarInfo]] = []
         self._parents: dict[str, str] = {}
         """Directory as the archive names it -> its real path; forgotten when anything is replaced."""
 
-    def run(self, archive: tarfile.TarFile) -> None:
+    def extract(self, path: str) -> None:
+        """All of it. Raises ArchiveError, OSError."""
+        with _opened(path) as archive, _understood("damaged archive"):
+            self._run(archive)
+            while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
+                pass  # the check sum of a compressed stream is at its end
+
+    def _run(self, archive: tarfile.TarFile) -> None:
         for member in archive:
             self._entries += 1
             if self._max_entries and self._entries > self._max_entries:
@@ -112,8 +175,10 @@ class _Extraction:
 
     def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         name = _clean(member.name)
+        if len(os.fsencode(name)) + len(os.fsencode(self._root)) > MAX_NAME:
+            raise ArchiveError(f"a name in the archive is too long: {name[:60]}...")
         if not name:
-            if member.isdir():
+            if member.isdir() and not self._top:
                 self._directories.append((self._root, member))
             return
         path = self._real(name)
@@ -143,7 +208,7 @@ class _Extraction:
 
     def _real(self, name: str) -> str:
         """The host path of an entry: its directory resolved inside the root, and made if it is missing."""
-        above, _, last = name.rpartition("/")
+        above, _, last = (f"{self._top}/{name}" if self._top else name).rpartition("/")
         if above not in self._parents:
             try:
                 self._parents[above] = resolve(self._root, above, create=True)
@@ -203,7 +268,7 @@ class _Extraction:
     def _attributes(self, path: str, member: tarfile.TarInfo) -> None:
         """Owner, mode, xattrs, time: in this order, since chown clears set-uid bits and capabilities."""
         if self._super:
-            os.chown(path, member.uid, member.gid, follow_symlinks=False)
+            os.chown(path, *(self._owner or (member.uid, member.gid)), follow_symlinks=False)
         if not member.issym():
             os.chmod(path, member.mode & 0o7777)
         for key, value in member.pax_headers.items():
