@@ -14,11 +14,15 @@ from .portable.copytree import CopyStorage
 from .work import work
 
 PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "freebsd": {"storage": ("copy",), "runtime": ("jail",)},
     "linux": {"storage": ("overlay",), "runtime": ("oci",)},
     "portable": {"storage": ("copy",), "runtime": ("chroot",)},
-    "auto": {"storage": ("overlay", "copy"), "runtime": ("oci", "chroot")},
+    "auto": {"storage": ("overlay", "copy"), "runtime": ("jail", "oci", "chroot")},
 }
 """Platform -> part -> drivers, the best first."""
+
+
+FREEBSD = sys.platform.startswith("freebsd")
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,12 @@ async def probe(root: str, commands: Commands) -> dict[str, Finding]:
     else:
         findings["overlay"] = Finding("storage", "overlay", "there are no overlay mounts on this system")
         findings["oci"] = Finding("runtime", "oci", "OCI runtimes need Linux")
+    if FREEBSD:
+        from .freebsd import probe as freebsd
+
+        findings["jail"] = Finding("runtime", "jail", *await freebsd.why_no_jails(commands))
+    else:
+        findings["jail"] = Finding("runtime", "jail", "jails need FreeBSD")
     why = (await work(commands, "probe_chroot"))["chroot"]
     findings["chroot"] = Finding("runtime", "chroot", why, why and "run as root, or allow user namespaces")
     return findings
@@ -68,7 +78,7 @@ async def probe(root: str, commands: Commands) -> dict[str, Finding]:
 async def choose(platform: str, overrides: dict[str, str], root: str, commands: Commands) -> Drivers:
     """The best usable driver of each part. Raises PlatformError with what is missing, in one line."""
     findings = await probe(root, commands)
-    if platform == "freebsd":
+    if platform == "freebsd" and not FREEBSD:
         raise PlatformError("platform freebsd: this machine does not run FreeBSD; use --platform auto")
     wanted: dict[str, tuple[str, ...]] = {
         part: (overrides[part],) if part in overrides else PRESETS[platform][part] for part in PRESETS["auto"]
@@ -92,6 +102,10 @@ async def choose(platform: str, overrides: dict[str, str], root: str, commands: 
         from .linux.overlay import OverlayStorage
 
         storage = OverlayStorage(root, commands)
+    if chosen["runtime"] == "jail":
+        from .freebsd import probe as freebsd
+
+        runtime = await freebsd.jail_runtime(root, commands)
     if chosen["runtime"] == "oci":
         from .linux import oci
 

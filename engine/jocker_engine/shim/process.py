@@ -53,13 +53,13 @@ def enter(launch: Launch, stdio: tuple[int, ...]) -> int:
     def become() -> NoReturn:
         if launch.tty:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        _limit(launch)
         if launch.enter == "jail":
             namespaces.set_routes(launch.fib)
             namespaces.attach_jail(launch.jid)
             if launch.login:
                 namespaces.set_login(launch.login)
         else:
-            _limit(launch)
             _change_root(launch)
         try:
             os.chdir(launch.cwd)
