@@ -107,8 +107,9 @@ class Child:
             await self.life.run(up, waiting, shutdown)
         except Exception as error:
             self.reason = error
-            # Who crashed because another is down is no riddle; the other's traceback is in the log.
-            what, trace = (f": {error}", None) if isinstance(error, ActorDown) else ("", error)
+            # Who crashed because another is down, or could not be started, is no riddle: the other's traceback is in the log.
+            anothers = isinstance(error, ActorDown | StartFailed)
+            what, trace = (f": {error}", None) if anothers else ("", error)
             log.error(
                 "%s %s%s",
                 self.spec.name,

@@ -182,6 +182,27 @@ async def test_nobody_is_started_again_while_what_it_stands_on_is_down(
         assert caplog.text.count("Traceback") == 1, "only who crashed of itself has one"
 
 
+async def test_only_who_failed_of_itself_has_a_traceback_in_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Echo):
+        async def init(self) -> None:
+            raise OSError("cannot")
+
+    class Starter(Echo):
+        @handles(Say)
+        async def say(self, message: Say) -> str:
+            await self.system.start_child("d", child("broken", Broken, restart="temporary"))
+            return message.text
+
+    async with system(ChildSpec("d", lambda: DynamicSupervisor("d")), child("starter", Starter)) as s:
+        with pytest.raises(ActorDown, match="cannot"):
+            await s.ref("starter").call(Say("go"))
+        await trio.sleep(1)
+    assert caplog.text.count("Traceback") == 1
+    assert "starter crashed: broken could not be started: OSError: cannot" in caplog.text
+
+
 async def test_a_restart_that_fails_is_tried_again_and_counted(autojump_clock: MockClock) -> None:
     starts: list[int] = []
 
