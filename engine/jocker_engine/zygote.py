@@ -19,6 +19,8 @@ from .platform.shims import ShimLink, ShimLost, ShimRefused, Zygote
 from .shim.launch import Launch, LogRequest
 
 _CHUNK = 1 << 16
+_LAST_WORDS = 5.0
+"""Seconds that a shim has to end after its process was killed."""
 
 
 class NewShim(msgspec.Struct, frozen=True):
@@ -92,28 +94,33 @@ class Shims:
         ShimRefused, ActorDown.
         """
         link = await self.new(key)
-        ours, theirs = socket.socketpair()
-        with trio.socket.from_stdlib_socket(ours) as stream:
-            try:
-                with theirs:
-                    await link.start(launch, [(theirs.fileno(), "frames", False)])
-                decoder = wire.FrameDecoder()
-                while data := await stream.recv(_CHUNK):
-                    for kind, payload in decoder.feed(data):
-                        if kind in (wire.STDOUT, wire.STDERR):
-                            await output(kind, payload)
-                return await link.wait()
-            except trio.Cancelled:
-                with trio.CancelScope(shield=True):
-                    try:
-                        await link.signal(signal.SIGKILL)
-                    except (ShimLost, ShimRefused):
-                        pass  # it has ended
-                raise
-            finally:
-                with trio.CancelScope(shield=True):
-                    await link.aclose()
+        try:
+            return await _to_its_end(link, launch, output)
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True), trio.move_on_after(_LAST_WORDS):
+                try:
+                    await link.signal(signal.SIGKILL)
+                    await link.wait()  # what it still writes is written before the caller tidies up
+                except (ShimLost, ShimRefused):
+                    pass  # it has ended
+            raise
+        finally:
+            with trio.CancelScope(shield=True):
+                await link.aclose()
 
     async def serve_log(self, fd: int, request: LogRequest) -> None:
         """See ServeLog."""
         await self._zygote.call(ServeLog(fd, request))
+
+
+async def _to_its_end(link: ShimLink, launch: Launch, output: Callable[[int, bytes], Awaitable[None]]) -> int:
+    ours, theirs = socket.socketpair()
+    with trio.socket.from_stdlib_socket(ours) as stream:
+        with theirs:
+            await link.start(launch, [(theirs.fileno(), "frames", False)])
+        decoder = wire.FrameDecoder()
+        while data := await stream.recv(_CHUNK):
+            for kind, payload in decoder.feed(data):
+                if kind in (wire.STDOUT, wire.STDERR):
+                    await output(kind, payload)
+    return await link.wait()
