@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+import pools
 from engines import Engine
 
 
@@ -50,3 +51,15 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Engine]:
 def own(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine with the image `base` that the test may do anything to."""
     yield from _engine(request.param)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[str]:
+    """The name of a throw-away ZFS pool, real or of zfs-fuse; for one module, since there is one on a machine."""
+    try:
+        with pools.pool() as name:
+            yield name
+    except pools.Taken as error:
+        pytest.skip(str(error))
+    except pools.NoPool as error:
+        need(False, str(error))

@@ -127,7 +127,14 @@ def main(argv: list[str] | None = None) -> None:
 
 async def _run(config: Config, layout: Layout, commands: Commands) -> int:
     try:
-        drivers = await choose(config.platform, config.overrides(), config.root, commands)
+        drivers = await choose(
+            config.platform,
+            config.overrides(),
+            config.root,
+            commands,
+            config.zroot,
+            config.volume_root,
+        )
     except JockerError as error:
         return _say(error.message, EX_CANNOT)
     system = System()

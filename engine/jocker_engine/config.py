@@ -30,6 +30,12 @@ class Config(msgspec.Struct, kw_only=True):
     storage: str = ""
     """A storage driver by name; "" leaves the choice to `platform`."""
     runtime: str = ""
+    zroot: str = "zroot/jocker" if FREEBSD else ""
+    """The dataset that storage zfs keeps layers and containers below; it is used where it is named."""
+    volume_root: str = ""
+    """The dataset that volumes are below; "": `zroot`/volumes."""
+    base_layer_dataset: str = ""
+    """What FROM scratch is, a dataset or a snapshot of one; "": an empty image."""
     default_network: Literal["host", "none"] = "host"
     stop_timeout: int = 10
     """Seconds between a container's stop signal and KILL, unless it says otherwise."""

@@ -23,7 +23,7 @@ async def test_what_comes_back() -> None:
     assert (done.exit_code, done.stdout, done.stderr) == (3, "out\n", "err\n")
     assert done.argv == ("sh", "-c", "echo out; echo err >&2; exit 3")
     done = await Commands().run(["printf", r"a\377b"])
-    assert done.stdout == "a\ufffdb"
+    assert done.stdout == "a\udcffb"
 
 
 async def test_what_a_command_gets(monkeypatch: pytest.MonkeyPatch) -> None:

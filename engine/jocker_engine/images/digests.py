@@ -89,10 +89,14 @@ class Digester(Actor):
     async def _compute(self, layer: str) -> Diff:
         content: dict[str, Any] = asdict(await self._storage.content(layer))
         recipe = self._layout.recipe(layer)
-        if is_small(content, _SMALL, _SMALL_BYTES):
-            made = await trio.to_thread.run_sync(partial(layer_tar, content, recipe))
-        else:
-            made = await work(self._commands, "layer_tar", content=content, recipe=recipe)
+        try:
+            if is_small(content, _SMALL, _SMALL_BYTES):
+                made = await trio.to_thread.run_sync(partial(layer_tar, content, recipe))
+            else:
+                made = await work(self._commands, "layer_tar", content=content, recipe=recipe)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._storage.release(layer)
         return Diff(layer=layer, diff_id=made["diff_id"], size=made["bytes"])
 
 

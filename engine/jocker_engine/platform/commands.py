@@ -90,7 +90,8 @@ class Commands:
                     exit_code=done.returncode,
                     stderr=stderr,
                 )
-            return Completed(tuple(argv), done.returncode, done.stdout.decode(errors="replace"), stderr)
+            stdout = done.stdout.decode(errors="surrogateescape")  # names of files are bytes
+            return Completed(tuple(argv), done.returncode, stdout, stderr)
         raise PlatformError(f"{argv[0]} did not end within {timeout:g} s and was killed", argv=argv)
 
 

@@ -127,7 +127,10 @@ class Storage(Protocol):
         """What a tree changed against its parent, sorted by path."""
 
     async def content(self, name: str) -> Content:
-        """Where a layer, or a tree (it may be mounted), can be read."""
+        """Where a layer, or a tree (it may be mounted), can be read, until `release`."""
+
+    async def release(self, name: str) -> None:
+        """The content of this layer or tree is no longer read."""
 
     async def size(self, name: str) -> int:
         """Bytes that this layer or tree itself takes, without its parents."""

@@ -8,16 +8,17 @@ import sys
 from dataclasses import dataclass
 
 from .commands import Commands, PlatformError
+from .freebsd import zfs
 from .interfaces import Runtime, Storage
 from .portable.chroot import ChrootRuntime
 from .portable.copytree import CopyStorage
 from .work import work
 
 PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "freebsd": {"storage": ("copy",), "runtime": ("jail",)},
-    "linux": {"storage": ("overlay",), "runtime": ("oci",)},
+    "freebsd": {"storage": ("zfs",), "runtime": ("jail",)},
+    "linux": {"storage": ("zfs", "overlay"), "runtime": ("oci",)},
     "portable": {"storage": ("copy",), "runtime": ("chroot",)},
-    "auto": {"storage": ("overlay", "copy"), "runtime": ("jail", "oci", "chroot")},
+    "auto": {"storage": ("zfs", "overlay", "copy"), "runtime": ("jail", "oci", "chroot")},
 }
 """Platform -> part -> drivers, the best first."""
 
@@ -48,9 +49,10 @@ class Drivers:
         return {"storage": self.storage.name, "runtime": self.runtime.name, "network": "host"}
 
 
-async def probe(root: str, commands: Commands) -> dict[str, Finding]:
-    """All drivers, tried for real below `root`."""
+async def probe(root: str, commands: Commands, dataset: str = "") -> dict[str, Finding]:
+    """All drivers, tried for real below `root`, and on `dataset`."""
     findings = {"copy": Finding("storage", "copy", "")}
+    findings["zfs"] = Finding("storage", "zfs", *await zfs.why_not(commands, dataset))
     if sys.platform == "linux":
         from .linux import oci, overlay
 
@@ -75,9 +77,19 @@ async def probe(root: str, commands: Commands) -> dict[str, Finding]:
     return findings
 
 
-async def choose(platform: str, overrides: dict[str, str], root: str, commands: Commands) -> Drivers:
-    """The best usable driver of each part. Raises PlatformError with what is missing, in one line."""
-    findings = await probe(root, commands)
+async def choose(
+    platform: str,
+    overrides: dict[str, str],
+    root: str,
+    commands: Commands,
+    dataset: str = "",
+    volumes: str = "",
+) -> Drivers:
+    """The best usable driver of each part. Raises PlatformError with what is missing, in one line.
+
+    `dataset` and `volumes` are where storage zfs keeps all, and volumes.
+    """
+    findings = await probe(root, commands, dataset)
     if platform == "freebsd" and not FREEBSD:
         raise PlatformError("platform freebsd: this machine does not run FreeBSD; use --platform auto")
     wanted: dict[str, tuple[str, ...]] = {
@@ -102,6 +114,8 @@ async def choose(platform: str, overrides: dict[str, str], root: str, commands: 
         from .linux.overlay import OverlayStorage
 
         storage = OverlayStorage(root, commands)
+    if chosen["storage"] == "zfs":
+        storage = zfs.ZfsStorage(root, commands, dataset, volumes)
     if chosen["runtime"] == "jail":
         from .freebsd import probe as freebsd
 

@@ -116,6 +116,9 @@ class OverlayStorage:
         below = [self._diff(self._layers, layer) for layer in self._chain(_parent(os.path.dirname(root)))]
         return Content(root, tuple(below), stacked=True)
 
+    async def release(self, name: str) -> None:
+        """Nothing is held."""
+
     async def size(self, name: str) -> int:
         path = self._diff(self._kind(name), name)
         answer = tree_size(path) if _is_small(path) else await work(self._commands, "tree_size", path=path)

@@ -95,6 +95,9 @@ class CopyStorage:
         since = os.stat(cloned).st_mtime_ns if parent and os.path.exists(cloned) else 0
         return Content(root, below, since_ns=since)
 
+    async def release(self, name: str) -> None:
+        """Nothing is held."""
+
     async def size(self, name: str) -> int:
         result = await work(self._commands, "tree_size", path=self._root(name))
         size: int = result["bytes"]

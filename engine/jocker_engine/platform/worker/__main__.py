@@ -23,6 +23,7 @@ OPERATIONS = {
     "import_tar": "untar",
     "layer_tar": "layertar",
     "overlay_changes": "overlaydiff",
+    "pipe": "pipe",
     "probe_chroot": "namespaces",
     "probe_isolation": "namespaces",
     "remove_tree": "copytree",
