@@ -367,20 +367,34 @@ class Misfit:
     subject: str
     problem: str
     remedy: str
-    mend: Callable[[], Awaitable[object]]
+    mend: Callable[[], Awaitable[object]] | None
+    """None where only the user can."""
+
+
+@dataclass(frozen=True)
+class HostNetworks:
+    """What the host itself is connected to."""
+
+    routes: tuple[tuple[str, str], ...]
+    """(subnet, interface) of all routes but default ones."""
+    addresses: dict[str, tuple[str, ...]]
+    """Interface -> its addresses, without prefix lengths."""
 
 
 class NetworkDriver(Protocol):
     """What connects containers. It keeps no state of its own: all it made it finds by names of its own making.
 
     The order of a container's life: attach to each network, Runtime.prepare with what `attach` returned as
-    Isolation.network, `ready`, the first process; at its end Runtime.destroy, then detach and `release`. A container
-    that runs may be attached and detached too: then `ready` follows at once.
+    Isolation.network, `ready`, the first process; at its end Runtime.destroy, then `release`. A container that runs may
+    be attached (`ready` follows at once) and detached too.
     """
 
     name: str
     kinds: tuple[str, ...]
     """The kinds of network that it makes, the best first; () for a driver that makes none."""
+
+    def interface(self, network: str) -> str:
+        """The name of the host's interface of a network (its id) whose user gave none."""
 
     async def create(self, network: Network) -> None:
         """Make its interface, with the gateways' addresses, and its firewall rules without any published port.
@@ -406,7 +420,7 @@ class NetworkDriver(Protocol):
         """Undo attach; whether the container runs or not."""
 
     async def release(self, container: str) -> None:
-        """Remove what a container had beside its endpoints, and endpoints that were not detached."""
+        """The container has ended: remove what it had beside its endpoints, and those of them that are left."""
 
     async def publish(self, network: Network, publications: Sequence[Publication]) -> None:
         """Make these, and no others, the published ports of a network; in one step, others never being interrupted.
@@ -414,6 +428,9 @@ class NetworkDriver(Protocol):
         Reached from outside, from the host by any address of its own (127.0.0.1 too), from containers on this and
         on other networks. Connections that are open go on.
         """
+
+    async def host(self) -> HostNetworks:
+        """What is there now, so that no network takes addresses that the host can reach otherwise."""
 
     async def audit(self, expected: Sequence[NetworkState]) -> list[Misfit]:
         """Where the system is not as `expected` (all networks of this engine): strays of ours, and what is lost.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from real import said
 
 from jocker_engine.platform.commands import Commands, Completed, PlatformError
+from jocker_engine.platform.freebsd.pf import LINES
 
 
 @dataclass
@@ -43,6 +44,23 @@ class Machine(Commands):
         self.hangs = False
         self.no_rulesets = False
         self._jid = 0
+        self.interfaces: dict[str, dict[str, object]] = {}
+        self.pf_info = "Status: Enabled for 0 days 00:00:19          Debug: Urgent\n"
+        self.pf_main = "".join(line + " all\n" for line in LINES)
+        self.anchors: dict[str, str] = {}
+        self.sysctls = {"net.inet.ip.forwarding": "0", "net.inet6.ip6.forwarding": "0"}
+        self._epairs = 0
+        self.addresses: dict[str, str] = {}
+        """Jail -> ip4.addr."""
+        self.outputs: dict[tuple[str, ...], str] = {}
+        """Command line -> what it prints."""
+        self.stuck: dict[str, int] = {}
+        """Interface -> how often destroying it fails."""
+        for name, flags, groups, addresses in (
+            ("vtnet0", "UP,RUNNING", "", ["10.0.2.15/24"]),
+            ("lo0", "UP,LOOPBACK", "lo", ["127.0.0.1/8", "::1/128"]),
+        ):
+            self.interfaces[name] = {"flags": flags, "groups": groups, "addresses": addresses}
 
     async def run(
         self,
@@ -67,6 +85,8 @@ class Machine(Commands):
         return [words for words in self.ran if words[: len(begin)] == list(begin)]
 
     def _answer(self, words: list[str], input: bytes | None) -> tuple[int, str, str]:
+        if tuple(words) in self.outputs:
+            return 0, self.outputs[tuple(words)], ""
         match words:
             case ["sysctl", "-N", "security.jail.param"]:
                 return 0, self.parameters, ""
@@ -126,7 +146,144 @@ class Machine(Commands):
                 return 0, "", ""
             case ["cpuset", "-l", cpus, "-j", name]:
                 return (1, "", "cpuset: setaffinity: Invalid argument") if cpus == "7" else (0, "", "")
+            case ["sysctl", "-n", name]:
+                return (0, self.sysctls[name] + "\n", "") if name in self.sysctls else (1, "", "unknown oid")
+            case ["sysctl", setting] if "=" in setting:
+                name, _, value = setting.partition("=")
+                self.sysctls[name] = value
+                return 0, "", ""
+            case ["ifconfig" | "/sbin/ifconfig" | "/sbin/route", *rest]:
+                return self._ifconfig(rest) if words[0].endswith("ifconfig") else (0, "", "")
+            case ["pfctl", *rest]:
+                return self._pfctl(rest, (input or b"").decode())
+            case ["jls", "-j", name, "ip4.addr" | "ip6.addr"]:
+                return 0, self.addresses.get(name, "-") + "\n", ""
+            case ["jail", "-m", name, addresses]:
+                self.addresses[name.removeprefix("name=")] = addresses.partition("=")[2]
+                return 0, "", ""
         raise AssertionError(f"the stand-in does not know {words}")
+
+    def _ifconfig(self, words: list[str]) -> tuple[int, str, str]:
+        match words:
+            case ["-a"]:
+                return 0, "".join(self._show(name) for name in self.interfaces), ""
+            case ["epair", "create"]:
+                a = f"epair{self._epairs}a"
+                self._epairs += 1
+                for name in (a, a[:-1] + "b"):
+                    self.interfaces[name] = {"flags": "", "groups": "epair", "addresses": [], "pair": a}
+                return 0, a + "\n", ""
+            case [("bridge" | "lo") as kind, "create", "name", name, "group", group, "descr", text]:
+                if name in self.interfaces:
+                    self.interfaces[f"{kind}9"] = {"flags": "", "groups": kind, "addresses": []}
+                    return 1, f"{kind}9\n", "ifconfig: ioctl SIOCSIFNAME (set name): File exists"
+                flags = "LOOPBACK" if kind == "lo" else ""
+                made = {
+                    "flags": flags,
+                    "groups": f"{kind} {group}",
+                    "addresses": [],
+                    "descr": text,
+                    "members": [],
+                }
+                self.interfaces[name] = made
+                return 0, name + "\n", ""
+            case ["-j", *_]:
+                return 0, "", ""
+            case [name, *rest] if name in self.interfaces:
+                return self._configure(name, rest)
+        return 1, "", f"ifconfig: interface {words[0]} does not exist"
+
+    def _configure(self, name: str, rest: list[str]) -> tuple[int, str, str]:
+        mine = self.interfaces[name]
+        match rest:
+            case ["ether", address]:
+                assert "named" not in mine and "UP" not in str(mine["flags"])  # straight after its making
+                mine["ether"] = address
+            case ["name", new, "group", group, "descr", text, "up"]:
+                self.interfaces[new] = {
+                    **mine,
+                    "groups": f"{mine['groups']} {group}",
+                    "descr": text,
+                    "flags": "UP",
+                    "named": 1,
+                }
+                del self.interfaces[name]
+                return 0, new + "\n", ""
+            case ["name", new]:
+                self.interfaces[new] = {**self.interfaces.pop(name), "named": 1}
+                return 0, new + "\n", ""
+            case ["addm", member]:
+                if member not in self.interfaces:
+                    return 1, "", f"ifconfig: BRDGADD {member}: No such file or directory"
+                mine["members"].append(member)  # type: ignore[attr-defined]
+            case ["inet" | "inet6", address, "alias", *_]:
+                if address not in mine["addresses"]:  # type: ignore[operator]
+                    mine["addresses"].append(address)  # type: ignore[attr-defined]
+            case ["inet" | "inet6", address, "-alias"]:
+                mine["addresses"] = [each for each in mine["addresses"] if not each.startswith(address + "/")]  # type: ignore[attr-defined]
+            case ["vnet", _]:
+                del self.interfaces[name]
+            case ["up"]:
+                mine["flags"] = f"UP,{mine['flags']}"
+            case ["destroy"]:
+                if self.stuck.get(name, 0):
+                    self.stuck[name] -= 1
+                    return 1, "", "ifconfig: SIOCIFDESTROY: Device busy"
+                pair = mine.get("pair", name)
+                self.interfaces = {
+                    k: v for k, v in self.interfaces.items() if k != name and v.get("pair") != pair
+                }
+            case ["-txcsum", "-txcsum6"]:
+                return 1, "", "ifconfig: -txcsum6: bad value"
+            case _:
+                raise AssertionError(f"the stand-in does not know ifconfig {name} {rest}")
+        return 0, "", ""
+
+    def _show(self, name: str) -> str:
+        mine = self.interfaces[name]
+        lines = [f"{name}: flags=8843<{mine['flags']}> metric 0 mtu 1500"]
+        if "descr" in mine:
+            lines.append(f"\tdescription: {mine['descr']}")
+        for address in mine["addresses"]:  # type: ignore[attr-defined]
+            bare, _, length = address.partition("/")
+            if ":" in bare:
+                lines.append(f"\tinet6 {bare} prefixlen {length}")
+            else:
+                lines.append(f"\tinet {bare} netmask 0x{(0xFFFFFFFF << (32 - int(length))) & 0xFFFFFFFF:08x}")
+        lines += [f"\tmember: {each} flags=143<LEARNING>" for each in mine.get("members", [])]  # type: ignore[attr-defined]
+        if mine["groups"]:
+            lines.append(f"\tgroups: {mine['groups']}")
+        return "\n".join(lines) + "\n"
+
+    def _pfctl(self, words: list[str], rules: str) -> tuple[int, str, str]:
+        match words:
+            case ["-s", "info"]:
+                return (
+                    (0, self.pf_info, "")
+                    if self.pf_info
+                    else (1, "", "pfctl: /dev/pf: No such file or directory")
+                )
+            case ["-sn"]:
+                return 0, "".join(line + "\n" for line in self.pf_main.splitlines() if "-anchor" in line), ""
+            case ["-sr"]:
+                return (
+                    0,
+                    "".join(line + "\n" for line in self.pf_main.splitlines() if "-anchor" not in line),
+                    "",
+                )
+            case ["-sA"]:
+                return 0, "".join(f"  {name}\n" for name in ("jocker", *self.anchors)), ""
+            case ["-a", name, "-nf", "-"]:
+                return (1, "", "stdin:2: syntax error") if "bogus" in rules else (0, "", "")
+            case ["-a", name, "-f", "-"]:
+                self.anchors[name] = rules
+                return 0, "", ""
+            case ["-a", name, "-F", "nat" | "rules"]:
+                self.anchors.pop(name, None)
+                return 0, "", ""
+            case ["-a", name, ("-sn" | "-sr")]:
+                return 0, self.anchors.get(name, ""), ""
+        raise AssertionError(f"the stand-in does not know pfctl {words}")
 
     def _create(self, file: str, name: str) -> tuple[int, str, str]:
         with open(file, encoding="utf-8") as text:

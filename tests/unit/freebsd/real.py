@@ -10,14 +10,10 @@ _WHERE = Path(__file__).parent / "transcripts"
 def said(file: str, command: str) -> str:
     """The output of the first command that begins so, up to the next one; the marks of exit statuses left out."""
     lines = (_WHERE / f"{file}.txt").read_text().splitlines()
-    start = next(
-        (
-            number
-            for number, line in enumerate(lines)
-            if line[:2] in ("$ ", "+ ") and line[2:].startswith(command)
-        ),
-        None,
-    )
+    places = [number for number, line in enumerate(lines) if line[:2] in ("$ ", "+ ")]
+    exact = [number for number in places if lines[number][2:] == command]
+    begun = [number for number in places if lines[number][2:].startswith(command)]
+    start = next(iter([*exact, *begun]), None)
     assert start is not None, f"no command {command!r} in {file}"
     mark, found = lines[start][:2], []
     for line in lines[start + 1 :]:

@@ -1,4 +1,4 @@
-"""What has gone through a jail's own interfaces: netstat(1) -j. Pure."""
+"""What has gone through a jail's own interfaces, the host's routes, who listens: netstat(1), sockstat(1). Pure."""
 
 from __future__ import annotations
 
@@ -23,3 +23,30 @@ def parse_counters(text: str) -> tuple[int, int]:
     return sum(int(row.get("received-bytes", 0)) for row in own), sum(
         int(row.get("sent-bytes", 0)) for row in own
     )
+
+
+ROUTES = ["netstat", "-rn"]
+
+
+def parse_routes(text: str) -> list[tuple[str, str]]:
+    """(subnet, interface) of each route to a subnet; default, single hosts and link-local ones left out."""
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 4 and "/" in words[0] and "%" not in words[0] and "U" in words[2]:
+            found.append((words[0], words[3]))
+    return found
+
+
+def listeners(protocol: str, port: int) -> list[str]:
+    """Sockets that listen on a port."""
+    return ["sockstat", "-l", "-P", protocol, "-p", str(port)]
+
+
+def parse_holder(text: str) -> str:
+    """ "nginx, pid 71" of the first line; "" without one."""
+    for line in text.splitlines()[1:]:
+        words = line.split()
+        if len(words) >= 6 and words[2].isdigit():
+            return f"{words[1]}, pid {words[2]}"
+    return ""
