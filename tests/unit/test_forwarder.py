@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from jocker_engine.platform.commands import PlatformError
-from jocker_engine.platform.forwarder import forward
+from jocker_engine.platform.forwarder import Forwarder
 from jocker_engine.platform.interfaces import Publication
 
 LIMIT = 20
@@ -31,7 +31,9 @@ async def forwarding(port: int, protocol: str = "tcp") -> AsyncIterator[int]:
     before = len(os.listdir("/dev/fd"))
     with trio.fail_after(LIMIT):
         async with trio.open_nursery() as nursery:
-            await nursery.start(forward, [Publication(protocol, "127.0.0.1", host, "127.0.0.1", port)])
+            forwarder = Forwarder()
+            nursery.start_soon(forwarder.run)
+            await forwarder.change([Publication(protocol, "127.0.0.1", host, "127.0.0.1", port)])
             yield host
             nursery.cancel_scope.cancel()
     assert len(os.listdir("/dev/fd")) <= before
@@ -106,12 +108,42 @@ async def test_a_port_that_is_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(
-            PlatformError, match=rf"cannot listen on 127\.0\.0\.1:{port}/tcp: Address already in use"
-        ):
-            await forward([Publication("tcp", "127.0.0.1", port, "127.0.0.1", 1)])
+        async with trio.open_nursery() as nursery:
+            forwarder = Forwarder()
+            nursery.start_soon(forwarder.run)
+            with pytest.raises(
+                PlatformError, match=rf"cannot listen on 127\.0\.0\.1:{port}/tcp: Address already in use"
+            ):
+                await forwarder.change([Publication("tcp", "127.0.0.1", port, "127.0.0.1", 1)])
+            nursery.cancel_scope.cancel()
 
 
-async def test_nothing_is_published() -> None:
+async def test_changes() -> None:
+    """What stays goes on with its connections; what goes is shut at once, and its port can be had again."""
+
+    async def echo(stream: trio.SocketStream) -> None:
+        async for data in stream:
+            await stream.send_all(data)
+
     with trio.fail_after(LIMIT):
-        await forward([])
+        async with trio.open_nursery() as nursery:
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, echo, [listener])
+            one, two = (
+                Publication("tcp", "127.0.0.1", free_port(), "127.0.0.1", listener.socket.getsockname()[1])
+                for _ in range(2)
+            )
+            forwarder = Forwarder()
+            nursery.start_soon(forwarder.run)
+            await forwarder.change([one])
+            stream = await trio.open_tcp_stream("127.0.0.1", one.host_port)
+            for publications in ([one, two], [one], [one, two], [one]):
+                await forwarder.change(publications)
+                await stream.send_all(b"x")
+                assert await stream.receive_some() == b"x"
+            with pytest.raises(OSError):
+                await trio.open_tcp_stream("127.0.0.1", two.host_port)
+            await forwarder.change([])
+            assert await stream.receive_some() == b""
+            await stream.aclose()
+            nursery.cancel_scope.cancel()

@@ -25,21 +25,41 @@ _SILENCE = 60.0
 _BACKLOG = 128
 
 
-async def forward(
-    publications: Sequence[Publication],
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve these until cancelled; started when all of them listen. Raises PlatformError: a port is taken."""
-    with contextlib.ExitStack() as stack:
-        bound = [(each, stack.enter_context(_bind(each))) for each in publications]
-        async with trio.open_nursery() as nursery:
-            for each, sock in bound:
-                serve = _streams if each.protocol == "tcp" else _datagrams
-                nursery.start_soon(serve, trio.socket.from_stdlib_socket(sock.dup()), each)
-            task_status.started()
-            if not bound:
-                nursery.cancel_scope.cancel()
+class Forwarder:
+    """Serves the publications of one network; `run` is a task of whoever owns it."""
+
+    def __init__(self) -> None:
+        self._serving: dict[Publication, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+        self._running = trio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._running.set()
+                await trio.sleep_forever()
+        finally:
+            self._serving.clear()
+
+    async def change(self, publications: Sequence[Publication]) -> None:
+        """Serve these and no others; those that stay are not interrupted. Raises PlatformError: a port is taken."""
+        await self._running.wait()
+        assert self._nursery is not None
+        for each in set(self._serving) - set(publications):
+            self._serving.pop(each).cancel()
+        await trio.lowlevel.checkpoint()  # so that what was given up is closed
+        for each in publications:
+            if each not in self._serving:
+                sock = trio.socket.from_stdlib_socket(_bind(each))
+                self._serving[each] = scope = trio.CancelScope()
+                self._nursery.start_soon(_serve, sock, each, scope)
+
+
+async def _serve(sock: trio.socket.SocketType, each: Publication, scope: trio.CancelScope) -> None:
+    with scope, sock:
+        await (_streams if each.protocol == "tcp" else _datagrams)(sock, each)
 
 
 def _bind(each: Publication) -> stdlib_socket.socket:
@@ -64,15 +84,14 @@ def _bind(each: Publication) -> stdlib_socket.socket:
 
 
 async def _streams(listener: trio.socket.SocketType, each: Publication) -> None:
-    with listener:
-        async with trio.open_nursery() as nursery:
-            while True:
-                try:
-                    client, _ = await listener.accept()
-                except OSError:
-                    await trio.sleep(0.1)  # too many descriptors, or a client that has left again
-                    continue
-                nursery.start_soon(_stream, trio.SocketStream(client), each)
+    async with trio.open_nursery() as nursery:
+        while True:
+            try:
+                client, _ = await listener.accept()
+            except OSError:
+                await trio.sleep(0.1)  # too many descriptors, or a client that has left again
+                continue
+            nursery.start_soon(_stream, trio.SocketStream(client), each)
 
 
 async def _stream(client: trio.SocketStream, each: Publication) -> None:
@@ -100,21 +119,20 @@ async def _copy(source: trio.SocketStream, sink: trio.SocketStream, both: trio.C
 
 async def _datagrams(sock: trio.socket.SocketType, each: Publication) -> None:
     senders: dict[tuple[object, ...], trio.socket.SocketType] = {}
-    with sock:
-        async with trio.open_nursery() as nursery:
-            while True:
-                data, sender = await sock.recvfrom(_CHUNK)
-                server = senders.get(sender)
-                if server is None:
-                    server = trio.socket.socket(
-                        trio.socket.AF_INET6 if ":" in each.container_ip else trio.socket.AF_INET,
-                        trio.socket.SOCK_DGRAM,
-                    )
-                    await server.connect((each.container_ip, each.container_port))
-                    senders[sender] = server
-                    nursery.start_soon(_answers, server, sock, sender, partial(senders.pop, sender))
-                with contextlib.suppress(OSError):  # nobody listens there: datagrams get lost
-                    await server.send(data)
+    async with trio.open_nursery() as nursery:
+        while True:
+            data, sender = await sock.recvfrom(_CHUNK)
+            server = senders.get(sender)
+            if server is None:
+                server = trio.socket.socket(
+                    trio.socket.AF_INET6 if ":" in each.container_ip else trio.socket.AF_INET,
+                    trio.socket.SOCK_DGRAM,
+                )
+                await server.connect((each.container_ip, each.container_port))
+                senders[sender] = server
+                nursery.start_soon(_answers, server, sock, sender, partial(senders.pop, sender))
+            with contextlib.suppress(OSError):  # nobody listens there: datagrams get lost
+                await server.send(data)
 
 
 async def _answers(
