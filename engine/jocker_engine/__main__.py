@@ -18,6 +18,7 @@ import trio
 
 from jocker_protocol.errors import JockerError
 
+from . import setup
 from .config import Config, ConfigError, load
 from .db.schema import DatabaseRefused, open_database
 from .db.store import Store
@@ -47,6 +48,14 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="jocker-engine", description="The engine of Jocker, in the foreground; logs to stderr."
     )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("setup",),
+        metavar="setup",
+        help="say what this machine lacks, and what mends it; run nothing",
+    )
+    parser.add_argument("--apply", action="store_true", help="with setup: mend what can be mended")
     parser.add_argument("--config", metavar="FILE", help="configuration file")
     parser.add_argument(
         "--check-config", action="store_true", help="say whether the configuration is good, and end"
@@ -59,7 +68,10 @@ def _options(argv: list[str]) -> argparse.Namespace:
         help="which drivers to use (default auto)",
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.apply and options.command != "setup":
+        parser.error("--apply is for `jocker-engine setup`")
+    return options
 
 
 def _configure(options: argparse.Namespace) -> Config:
@@ -97,6 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.check_config:
         print(f"configuration is good: root {config.root}, socket {config.api_socket}")
         return
+    if options.command == "setup":
+        sys.exit(setup.run(config, apply=options.apply))
     logging.basicConfig(
         level=config.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
