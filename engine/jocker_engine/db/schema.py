@@ -108,7 +108,8 @@ def inspect(path: str) -> None:
     except sqlite3.DatabaseError as error:
         raise DatabaseRefused(f"{path}: not a usable database: {error}; {keep}") from None
     if found != "ok":
-        raise DatabaseRefused(f"{path}: damaged: {found}; {keep}")
+        what = " ".join(found.removeprefix("*** in database main ***").split())
+        raise DatabaseRefused(f"{path}: damaged: {what}; {keep}")
     if version > len(MIGRATIONS):
         raise DatabaseRefused(
             f"{path}: written by a newer Jocker (schema {version}, this one knows {len(MIGRATIONS)}); "

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
+import trio
 
 from jocker_protocol.types import ContainerState, Event, ImageConfig
 
@@ -209,9 +210,13 @@ class Store:
     async def write(self, *statements: Statement, grows: bool = False) -> int:
         """All or none, on disk when this returns. Raises sqlite3.Error.
 
+        It cannot be cancelled: the db actor has it in its queue, and who takes the place of an actor that crashed
+        in the middle of it must find what it wrote.
+
         `grows` says that something new is made, for which the reserve of a full disk is not there.
         """
-        changed = int(await self._db.call(Write(statements, grows)))
+        with trio.CancelScope(shield=True):
+            changed = int(await self._db.call(Write(statements, grows)))
         if any("INTO events" in statement.sql for statement in statements):
             try:
                 self._journal.cast(Grown())
