@@ -39,17 +39,6 @@ def read_ignore(path: str, dockerfile: str) -> Ignore:
     return Ignore()
 
 
-def pack(path: str, dockerfile: str | None = None) -> Iterator[bytes]:
-    """The build context `path` without what is ignored; `dockerfile` is a path on this machine
-    (PATH/Dockerfile).
-
-    Files, directories and links; all as root's. Raises ContextError, at once where it can.
-    """
-    _require_directory(path)
-    ignore = read_ignore(path, dockerfile or os.path.join(path, "Dockerfile"))
-    return _stream(path, ignore, owners=False)
-
-
 def pack_dir(path: str) -> Iterator[bytes]:
     """A root file system: everything but sockets, with numeric owners and the modes of the top. Raises
     ContextError.
@@ -69,7 +58,7 @@ def _require_directory(path: str) -> None:
 def _stream(path: str, ignore: Ignore, *, owners: bool) -> Iterator[bytes]:
     buffer = bytearray()
     packer = _Packer(owners)
-    entries = _entries(path, ignore)
+    entries = entries_of(path, ignore)
     if owners:
         buffer += packer.header(path, ".", os.stat(path))
     for name, source, status in entries:
@@ -86,7 +75,7 @@ def _stream(path: str, ignore: Ignore, *, owners: bool) -> Iterator[bytes]:
     yield bytes(buffer) + bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _entries(root: str, ignore: Ignore) -> Iterator[tuple[str, str, os.stat_result]]:
+def entries_of(root: str, ignore: Ignore) -> Iterator[tuple[str, str, os.stat_result]]:
     """(name in the archive, path, its own status), sorted, directories before what is in them.
 
     A directory that is ignored comes only when an exception keeps something in it.

@@ -12,7 +12,12 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([
 
 def now() -> str:
     """RFC 3339 in UTC, nanoseconds."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return rfc3339(time.time_ns())
+
+
+def rfc3339(time_ns: int) -> str:
+    """A time since the epoch as `now` writes it."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 
@@ -11,6 +12,11 @@ class Layout:
     """Paths below one root. Ids are hex."""
 
     root: str
+
+    @property
+    def tag(self) -> str:
+        """What tells things of this root from those of another where they have to be elsewhere."""
+        return hashlib.sha256(os.path.realpath(self.root).encode()).hexdigest()[:8]
 
     @property
     def lock(self) -> str:
@@ -61,6 +67,16 @@ class Layout:
         """That of one layer."""
         return os.path.join(self.recipes, layer)
 
+    @property
+    def contexts(self) -> str:
+        """The contents of the last contexts of builds, of this boot; older ones are not to be trusted."""
+        return os.path.join(self.root, "contexts")
+
+    @property
+    def cache_mounts(self) -> str:
+        """The directories of RUN --mount=type=cache."""
+        return os.path.join(self.root, "cachemounts")
+
     def container(self, container: str) -> str:
         """The directory of one container."""
         return os.path.join(self.containers, container)
@@ -75,4 +91,13 @@ class Layout:
 
     def directories(self) -> tuple[str, ...]:
         """Those that must be there before anything else."""
-        return (self.root, self.run, self.uploads, self.containers, self.builds, self.recipes)
+        return (
+            self.root,
+            self.run,
+            self.uploads,
+            self.containers,
+            self.builds,
+            self.contexts,
+            self.cache_mounts,
+            self.recipes,
+        )

@@ -12,6 +12,9 @@ from .db.database import Database
 from .db.reserve import Reserve
 from .events import Journal
 from .house import House
+from .images.cache import Cache
+from .images.cachemounts import CacheMounts
+from .images.contexts import Contexts
 from .images.digests import DIGESTS, Digester
 from .images.manager import BUILDS, ImagesManager
 from .otp import ChildSpec, DynamicSupervisor, Supervisor, System
@@ -31,6 +34,9 @@ def tree(system: System, house: House) -> Supervisor:
             [
                 ChildSpec(DIGESTS, digester),
                 ChildSpec(BUILDS, lambda: DynamicSupervisor(BUILDS, intensity=100)),
+                ChildSpec("contexts", lambda: Contexts(house)),
+                ChildSpec("cachemounts", lambda: CacheMounts(house)),
+                ChildSpec("cache", lambda: Cache(house)),
                 ChildSpec("images", lambda: ImagesManager(house)),
             ],
             strategy="one_for_all",

@@ -103,9 +103,12 @@ CATALOGUE: tuple[Method, ...] = (
         t.ImageBuild,
         t.Ticket,
         "Build an image from a Dockerfile.",
-        stream="up: stdin (the context, a tar), eof; down: progress (BuildProgress); ends with result BuildResult or error",
+        stream="up: stdin, eof, agent; down: want, to_agent, progress (BuildProgress); ends with result BuildResult or error. "
+        "Without `contexts` it is enough to send a tar as stdin, and eof",
         changes=True,
     ),
+    Method("builder.usage", t.BuilderUsage, t.CacheItems, "What the build cache holds."),
+    Method("builder.prune", t.BuilderPrune, t.BuilderPruned, "Empty the build cache.", changes=True),
     Method(
         "image.create",
         t.ImageCreate,

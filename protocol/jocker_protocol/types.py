@@ -16,6 +16,15 @@ from .base import Empty as Empty
 from .base import Params as Params
 from .base import Result as Result
 from .base import Ticket as Ticket
+from .builds import BuildContext as BuildContext
+from .builds import BuilderPrune as BuilderPrune
+from .builds import BuilderPruned as BuilderPruned
+from .builds import BuilderUsage as BuilderUsage
+from .builds import BuildProgress as BuildProgress
+from .builds import BuildResult as BuildResult
+from .builds import CacheItem as CacheItem
+from .builds import CacheItems as CacheItems
+from .builds import ImageBuild as ImageBuild
 from .networks import Connection as Connection
 from .networks import Endpoint, PortWish, PublishedPort
 from .networks import Member as Member
@@ -376,42 +385,6 @@ class ImageCreate(Params, frozen=True):
     source: Literal["tar", "host"]
     programs: list[str] = []
     config: ImageConfig | None = None
-
-
-class ImageBuild(Params, frozen=True):
-    """`image.build`: the stream takes the context as a tar and gives progress."""
-
-    tags: list[str] = []
-    dockerfile: str = "Dockerfile"
-    """Path inside the context."""
-    dockerfile_text: str | None = None
-    """The Dockerfile itself, when it is not in the context."""
-    build_args: dict[str, str] = {}
-    labels: dict[str, str] = {}
-    no_cache: bool = False
-    target: str = ""
-    network: str = ""
-
-
-class BuildProgress(Result):
-    """A PROGRESS frame of a build. `event`: step (begins), cached, output, done, warning."""
-
-    event: Literal["step", "cached", "output", "done", "warning"]
-    step: int = 0
-    steps: int = 0
-    line: int = 0
-    text: str = ""
-    layer: str = ""
-    seconds: float = 0.0
-
-
-class BuildResult(Result):
-    """The RESULT frame of a build."""
-
-    image_id: str
-    tags: list[str]
-    cached: int
-    steps: int
 
 
 class ImageRef(Params, frozen=True):

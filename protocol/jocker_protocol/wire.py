@@ -29,6 +29,8 @@ RESIZE = 2
 """JSON {"rows": int, "cols": int}."""
 SIGNAL = 3
 """JSON {"signal": "TERM"}: to the process (signal proxy)."""
+AGENT = 4
+"""4 bytes, the number of a connection, and what its ssh agent says; nothing: it is closed."""
 # Engine to client:
 STDOUT = 16
 STDERR = 17
@@ -40,21 +42,28 @@ RESULT = 20
 """JSON: the method's result; the last frame of a stream that went well. Attach and exec: {"exit_code": int}."""
 ERROR = 21
 """JSON-RPC error object; the last frame of a stream that did not."""
+WANT = 22
+"""JSON: what a build needs of its client (contexts.py)."""
+TO_AGENT = 23
+"""As AGENT, the other way."""
 
 NAMES = {
     STDIN: "stdin",
     EOF: "eof",
     RESIZE: "resize",
     SIGNAL: "signal",
+    AGENT: "agent",
     STDOUT: "stdout",
     STDERR: "stderr",
     LOG: "log",
     PROGRESS: "progress",
     RESULT: "result",
     ERROR: "error",
+    WANT: "want",
+    TO_AGENT: "to_agent",
 }
 KINDS = {name: kind for kind, name in NAMES.items()}
-_BYTES = frozenset({STDIN, STDOUT, STDERR, LOG})
+_BYTES = frozenset({STDIN, STDOUT, STDERR, LOG, AGENT, TO_AGENT})
 
 
 class FramingError(Exception):

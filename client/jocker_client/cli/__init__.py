@@ -23,9 +23,10 @@ CONTAINER = {
     "start": (_C, "start"), "stop": (_C, "stop"), "wait": (_C, "wait"),
 }  # fmt: skip
 IMAGE = {
-    "build": (_I, "build"), "create": (_I, "create"), "inspect": (_I, "inspect"), "ls": (_I, "images"),
+    "build": ("build", "build"), "create": (_I, "create"), "inspect": (_I, "inspect"), "ls": (_I, "images"),
     "list": (_I, "images"), "rm": (_I, "rmi"), "tag": (_I, "tag"),
 }  # fmt: skip
+BUILDER = {"build": ("build", "build"), "du": ("builder", "du"), "prune": ("builder", "prune")}
 VOLUME = {
     "create": (_V, "create"), "inspect": (_V, "inspect"), "ls": (_V, "ls"), "list": (_V, "ls"), "rm": (_V, "rm"),
 }  # fmt: skip
@@ -35,10 +36,11 @@ SYSTEM = {
 }  # fmt: skip
 TOP = {
     **{name: CONTAINER[name] for name in CONTAINER if name not in ("inspect", "ls", "list")},
-    "build": (_I, "build"), "images": (_I, "images"), "rmi": (_I, "rmi"), "tag": (_I, "tag"),
+    "build": ("build", "build"), "images": (_I, "images"), "rmi": (_I, "rmi"), "tag": (_I, "tag"),
     "events": ("events", "events"), "inspect": (_S, "inspect"), "info": (_S, "info"), "rpc": (_S, "rpc"), "version": (_S, "version"),
 }  # fmt: skip
 GROUPS = {
+    "builder": ("Manage builds and their cache.", BUILDER),
     "container": ("Manage containers.", CONTAINER),
     "image": ("Manage images.", IMAGE),
     "volume": ("Manage volumes.", VOLUME),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,64 +10,8 @@ import click
 
 from jocker_protocol import wire
 
-from ..context import ContextError, pack, pack_dir
+from ..context import ContextError, pack_dir
 from . import options, render
-
-
-@click.command()
-@click.option("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]")
-@click.option(
-    "-f", "--file", "dockerfile", default="", metavar="FILE", help="The Dockerfile (default PATH/Dockerfile)."
-)
-@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE")
-@click.option("--no-cache", is_flag=True, help="Make every step anew.")
-@click.option("--target", default="", metavar="STAGE", help="Build up to this stage.")
-@click.option("--network", default="", help="Of RUN steps: host or none.")
-@click.option("-q", "--quiet", is_flag=True, help="Print the image's id only.")
-@click.option("--progress", type=click.Choice(["auto", "plain", "quiet", "rawjson"]), default="auto")
-@click.argument("path")
-@click.pass_context
-def build(
-    ctx: click.Context, /, path: str, dockerfile: str, quiet: bool, progress: str, **given: Any
-) -> None:
-    """Build an image from a Dockerfile and the files in PATH."""
-    chunks: Iterator[bytes] = iter(())
-    if path == "-":
-        text = sys.stdin.read()
-        name = "Dockerfile"
-    else:
-        file = dockerfile or os.path.join(path, "Dockerfile")
-        try:
-            with open(file, encoding="utf-8", errors="surrogateescape") as source:
-                text = source.read()
-            chunks = pack(path, file)
-        except FileNotFoundError:
-            raise click.ClickException(f"{file}: there is no such Dockerfile; name it with -f") from None
-        except ContextError as error:
-            raise click.ClickException(str(error)) from None
-        name = os.path.basename(file)
-    build_args = {item.partition("=")[0]: item.partition("=")[2] for item in options.env(given["build_args"])}
-    engine = ctx.obj.engine
-    ticket = engine.call(
-        "image.build",
-        tags=list(given["tags"]),
-        dockerfile=name,
-        dockerfile_text=text,
-        build_args=build_args,
-        labels=options.pairs(given["labels"], "--label"),
-        no_cache=given["no_cache"],
-        target=given["target"],
-        network=given["network"],
-    )
-    show = _Progress("quiet" if quiet else progress)
-    with engine.stream(ticket["token"]) as stream:
-        _upload(stream, chunks)
-        for kind, payload in stream.frames():
-            if kind == wire.PROGRESS:
-                show.event(payload)
-            elif kind == wire.RESULT:
-                show.result(json.loads(payload))
 
 
 def _upload(stream: Any, chunks: Iterator[bytes]) -> None:
@@ -80,54 +22,6 @@ def _upload(stream: Any, chunks: Iterator[bytes]) -> None:
     except ContextError as error:
         raise click.ClickException(str(error)) from None
     stream.send(wire.EOF)
-
-
-class _Progress:
-    """Plain lines, as BuildKit's: a number per step, its output with it."""
-
-    def __init__(self, mode: str) -> None:
-        self._mode = mode
-        self._rest = ""
-
-    def event(self, payload: bytes) -> None:
-        """One PROGRESS frame."""
-        if self._mode == "rawjson":
-            print(payload.decode(), flush=True)
-            return
-        item = json.loads(payload)
-        event, step = item["event"], item["step"]
-        if event == "warning":
-            print(f"jocker: warning: {item['text']}", file=sys.stderr)
-        if self._mode == "quiet":
-            return
-        if event == "step":
-            self._say(f"#{step} [{step}/{item['steps']}] {item['text']}")
-        elif event == "cached":
-            self._say(f"#{step} CACHED")
-        elif event == "output":
-            *lines, self._rest = (self._rest + item["text"]).split("\n")
-            for line in lines:
-                self._say(f"#{step} {line}")
-        elif event == "done":
-            if self._rest:
-                self._say(f"#{step} {self._rest}")
-                self._rest = ""
-            self._say(f"#{step} DONE {item['seconds']:.1f}s\n")
-
-    def result(self, result: dict[str, Any]) -> None:
-        """The last one."""
-        if self._mode == "rawjson":
-            print(json.dumps(result), flush=True)
-        elif self._mode == "quiet":
-            print(result["image_id"])
-        else:
-            names = " ".join(result["tags"]) or "(no name)"
-            self._say(
-                f"{render.short(result['image_id'])} {names}: {result['cached']} of {result['steps']} steps cached"
-            )
-
-    def _say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
 
 
 _COLUMNS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [

@@ -1,7 +1,7 @@
 """The catalogue's methods as messages to actors. Routing by name; only streams have code of their own.
 
-A stream's connection is handed on whole where a shim or a log reader serves it; builds and base images are
-served here: the upload goes to a file, progress comes through a channel.
+A stream's connection is handed on whole where a shim or a log reader serves it; a base image's upload goes
+to a file here, a build is served in building.py.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from .. import events
 from ..clock import new_id
 from ..containers.messages import Attach, CheckAttach, CheckExec, Exec, Logs, Restart
 from ..house import House
-from ..images.manager import Build, MakeBase
+from ..images.manager import MakeBase
 from ..images.names import check_tag
 from ..otp import Node, System
 from ..parting import say_last
 from ..version import VERSION
+from .building import serve_build
 from .dispatch import Handler
 from .peer import Peer
 from .streams import StreamBroker, StreamConnection
 
-_ROUTES = {"container": "containers", "image": "images", "volume": "volumes"}
+_ROUTES = {"builder": "cache", "container": "containers", "image": "images", "volume": "volumes"}
 """First part of a method's name -> the actor that takes its parameters as a message."""
 _ON_ITS_WAY = 0.5
 """Seconds in which what is being made or taken away becomes what it will be."""
@@ -237,20 +238,7 @@ class _Handlers:
     async def build(self, params: t.ImageBuild, peer: Peer) -> t.Ticket:
         for tag in params.tags:
             check_tag(tag)
-
-        async def serve(connection: StreamConnection) -> None:
-            upload = await self._receive(connection)
-            try:
-                send, receive = trio.open_memory_channel[t.BuildProgress](16)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_send_progress, connection, receive)
-                    async with send:
-                        result = await self._ask("images", Build(params, upload, send))
-                await connection.result(result)
-            finally:
-                _remove(upload)
-
-        return self._broker.ticket(serve)
+        return self._broker.ticket(partial(serve_build, self._system, params))
 
     async def create_image(self, params: t.ImageCreate, peer: Peer) -> t.Ticket:
         check_tag(params.tag)
@@ -285,13 +273,6 @@ class _Handlers:
         if not size:
             _remove(path)
         return path if size else ""
-
-
-async def _send_progress(
-    connection: StreamConnection, progress: trio.MemoryReceiveChannel[t.BuildProgress]
-) -> None:
-    async for item in progress:
-        await connection.send_json(wire.PROGRESS, item)
 
 
 def _remove(path: str) -> None:

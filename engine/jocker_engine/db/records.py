@@ -18,6 +18,8 @@ class LayerRecord(msgspec.Struct, kw_only=True, frozen=True):
     size: int
     config: ImageConfig
     history: list[HistoryEntry]
+    used_at: str = ""
+    """When a build last used it; "" for never since it was made."""
 
 
 class Diff(msgspec.Struct, kw_only=True, frozen=True):

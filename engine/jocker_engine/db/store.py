@@ -44,6 +44,35 @@ def set_diff(diff: Diff) -> Statement:
     )
 
 
+def doom_unused_layer(layer: str) -> Statement:
+    """The intent to destroy it, unless something stands on it: a layer (also one being made), an image, a container."""
+    return Statement(
+        """UPDATE layers SET ready = 0 WHERE id = ?1 AND ready
+           AND NOT EXISTS (SELECT 1 FROM layers WHERE parent = ?1)
+           AND NOT EXISTS (SELECT 1 FROM images WHERE layer = ?1)
+           AND NOT EXISTS (SELECT 1 FROM containers WHERE layer = ?1)""",
+        (layer,),
+    )
+
+
+def use_layers(layers: Iterable[str], time: str) -> Statement:
+    """A build has used them."""
+    return Statement(
+        """UPDATE layers SET doc = json_set(doc, '$.used_at', ?)
+           WHERE id IN (SELECT value FROM json_each(?))""",
+        (time, _doc(list(layers))),
+    )
+
+
+def forget_keys(layers: Iterable[str]) -> Statement:
+    """No build finds them any more."""
+    return Statement(
+        """UPDATE layers SET cache_key = '', doc = json_set(doc, '$.cache_key', '')
+           WHERE id IN (SELECT value FROM json_each(?))""",
+        (_doc(list(layers)),),
+    )
+
+
 def doom_layer(layer: str) -> Statement:
     """The intent to destroy it."""
     return Statement("UPDATE layers SET ready = 0 WHERE id = ?", (layer,))
@@ -75,6 +104,16 @@ def renew_image(old: str, image: ImageRecord) -> list[Statement]:
         Statement("UPDATE containers SET image = ? WHERE image = ?", (image.id, old)),
         drop_image(old),
     ]
+
+
+def drop_unused_image(image: str) -> Statement:
+    """An image without a name and without containers."""
+    return Statement(
+        """DELETE FROM images WHERE id = ?1
+           AND NOT EXISTS (SELECT 1 FROM tags WHERE image = ?1)
+           AND NOT EXISTS (SELECT 1 FROM containers WHERE image = ?1)""",
+        (image,),
+    )
 
 
 def set_tag(tag: str, image: str) -> Statement:
@@ -269,6 +308,18 @@ class Store:
             cache_key,
         )
 
+    async def cache_layers(self) -> list[tuple[LayerRecord, bool]]:
+        """Layers that a build may find, and whether an image or a container stands on each."""
+        rows = await self._rows(
+            """WITH RECURSIVE used (id) AS (
+                   SELECT layer FROM images UNION SELECT layer FROM containers
+                   UNION SELECT parent FROM layers JOIN used USING (id)
+               )
+               SELECT doc, id IN (SELECT id FROM used WHERE id IS NOT NULL) FROM layers
+               WHERE ready AND cache_key != ''"""
+        )
+        return [(msgspec.json.decode(doc, type=LayerRecord), bool(used)) for doc, used in rows]
+
     async def chain(self, layer: str) -> list[LayerRecord]:
         """A layer and all below it, the base first."""
         return await self._docs(
@@ -293,16 +344,6 @@ class Store:
     async def layer_ids(self) -> dict[str, bool]:
         """Every layer's id, and whether it is ready."""
         return {row[0]: bool(row[1]) for row in await self._rows("SELECT id, ready FROM layers")}
-
-    async def is_free(self, layer: str) -> bool:
-        """Whether nothing stands on this layer: no other layer, image or container."""
-        rows = await self._rows(
-            """SELECT 1 FROM layers WHERE parent = ?1
-               UNION ALL SELECT 1 FROM images WHERE layer = ?1
-               UNION ALL SELECT 1 FROM containers WHERE layer = ?1 LIMIT 1""",
-            layer,
-        )
-        return not rows
 
     async def layers_on(self, layer: str) -> list[str]:
         """It and all that stand on it, the topmost first."""

@@ -11,6 +11,7 @@ from ..house import House
 from ..platform.interfaces import Isolation
 from ..platform.work import work
 from . import layers
+from .running import memory
 
 
 async def strays(house: House, held: frozenset[str]) -> list[Found]:
@@ -53,6 +54,14 @@ async def strays(house: House, held: frozenset[str]) -> list[Found]:
             path = os.path.join(house.layout.builds, name)
             found.append(
                 Found("directory", path, "there is a directory of a build that does not run", "remove it",
+                      partial(work, house.commands, "remove_tree", path=path))
+            )  # fmt: skip
+    above, prefix = memory(house)
+    for name in sorted(os.listdir(above)):
+        if name.startswith(prefix) and name.removeprefix(prefix) not in held:
+            path = os.path.join(above, name)
+            found.append(
+                Found("directory", path, "there are secrets of a build step that does not run", "remove them",
                       partial(work, house.commands, "remove_tree", path=path))
             )  # fmt: skip
     return found

@@ -57,46 +57,46 @@ def happened(action: str, image: ImageRecord, name: str) -> Statement:
     return sql.happened(now(), "image", action, image.id, {**image.config.labels, "name": name})
 
 
+async def intend(house: House, layer: str, parent: str | None, key: str) -> None:
+    """There will be a layer of this new id; from now on its parent stays."""
+    record = LayerRecord(
+        id=layer,
+        parent=parent,
+        cache_key=key,
+        created_at=now(),
+        size=0,
+        config=ImageConfig(),
+        history=[],
+    )
+    await house.store.write(sql.add_layer(record, ready=False), grows=True)
+
+
 async def seal(
     house: House,
     tree: str,
+    layer: str,
     parent: str | None,
     key: str,
     config: ImageConfig,
     history: list[HistoryEntry],
     created_by: str,
-    layer: str,
 ) -> LayerRecord:
-    """Intend, act, confirm: a tree becomes a layer of this new id. The tree is gone afterwards."""
+    """A tree becomes the layer that was intended. The tree is gone afterwards."""
     created = now()
     entry = HistoryEntry(created=created, created_by=created_by, layer=layer)
+    await house.drivers.storage.seal(tree, layer)
     record = LayerRecord(
         id=layer,
         parent=parent,
         cache_key=key,
         created_at=created,
-        size=0,
+        size=await house.drivers.storage.size(layer),
         config=config,
         history=[*history, entry],
     )
-    await house.store.write(sql.add_layer(record, ready=False), grows=True)
-    await house.drivers.storage.seal(tree, layer)
-    record = msgspec.structs.replace(record, size=await house.drivers.storage.size(layer))
     await house.store.write(sql.confirm_layer(record))
     house.digests.expect(layer)
     return record
-
-
-async def free(house: House, layer: str | None) -> list[str]:
-    """Destroy a layer and those below it, as far as nothing else stands on them. Returns what went."""
-    gone = []
-    while layer is not None and await house.store.is_free(layer):
-        record = await house.store.layer(layer)
-        await house.store.write(sql.doom_layer(layer))
-        await destroy(house, layer)
-        gone.append(layer)
-        layer = record.parent if record else None
-    return gone
 
 
 async def destroy(house: House, layer: str) -> None:

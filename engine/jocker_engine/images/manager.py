@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from jocker_protocol import types as t
+from jocker_protocol.contexts import MAX_SECRETS
 from jocker_protocol.errors import Conflict, InUse, InvalidParams, JockerError, NotFound
 from jocker_protocol.patterns import match
 
@@ -24,7 +25,11 @@ from ..house import House
 from ..otp import Actor, ActorDown, ChildSpec, handles
 from ..platform.work import work
 from . import audit, layers
+from .agents import Agents
 from .builder import Builder, Go
+from .cache import Free
+from .contexts import received
+from .job import Order
 from .names import ResolveImage, check_tag, with_tag
 
 log = logging.getLogger("jocker.images")
@@ -41,10 +46,12 @@ class MakeBase(msgspec.Struct, frozen=True):
 
 
 class Build(msgspec.Struct, frozen=True):
-    """A build of a context that is a tar file ("" for none); answered with BuildResult."""
+    """Answered with BuildResult; the builder is stopped when nobody waits for it."""
 
+    client: Any
+    """The other end of the stream: contexts.Client and agents.Relay."""
+    agents: Agents
     wish: t.ImageBuild
-    tar: str
     progress: Any
     """trio.MemorySendChannel[BuildProgress]."""
 
@@ -98,6 +105,8 @@ class ImagesManager(Actor):
 
     async def resolve(self, message: ResolveImage) -> ImageRecord:
         name, store = message.name, self._house.store
+        if "@" in name:
+            return await self._step_of(*name.split("@", 1), keep=message.keep)
         tagged = await store.tagged(with_tag(name))
         if tagged is not None:
             return tagged
@@ -111,15 +120,31 @@ class ImagesManager(Actor):
                 return found[0]
             steps = await store.layers_like(prefix)
             if len(steps) == 1:
-                return await self._image_of(steps[0])
+                return await self._image_of(steps[0], keep=message.keep)
         raise NotFound(
             f"no such image: {name}; make one with `jocker image create -t {name} ...` "
             f"or `jocker build -t {name} PATH`"
         )
 
-    async def _image_of(self, layer: LayerRecord) -> ImageRecord:
+    async def _step_of(self, name: str, step: str, *, keep: bool) -> ImageRecord:
+        """IMAGE@LAYER, or IMAGE@DIGEST to be sure of what a name means."""
+        image: ImageRecord = await self.resolve(ResolveImage(name, keep=keep))
+        if image.id.startswith(step):
+            return image
+        found = [layer for layer in await self._chain(image) if layer.id.startswith(step)]
+        if len(found) != 1 or not _HEX.fullmatch(step):
+            steps = ", ".join(entry.layer[:12] for entry in image.history if entry.layer)
+            raise NotFound(f"image {name} has no step {step}; it has: {steps or 'none'}")
+        if found[0].id == image.layer:
+            return image
+        return await self._image_of(found[0], keep=keep)
+
+    async def _image_of(self, layer: LayerRecord, *, keep: bool) -> ImageRecord:
         """A step of a build as an image without a name."""
-        image = await layers.identify(self._house, layers.new_image(layer.id, layer.config, layer.history))
+        image = layers.new_image(layer.id, layer.config, layer.history)
+        if not keep:
+            return image
+        image = await layers.identify(self._house, image)
         await self._house.store.write(sql.add_image(image), grows=True)
         return image
 
@@ -188,15 +213,13 @@ class ImagesManager(Actor):
     async def _build(self, message: Build) -> t.BuildResult:
         for tag in message.wish.tags:
             check_tag(tag)
-        key = new_id()
-        context = os.path.join(self._house.layout.builds, key)
-        name = f"build/{key[:12]}"
-        self._held.add(key)
-        os.makedirs(context)
-        try:
-            if message.tar:
-                await work(self._house.commands, "import_tar", tar=message.tar, target=context, devices=False)
-            builder = Builder(self._house, message.wish, context, message.progress, self._held)
+        if sum(map(len, message.wish.secrets.values())) > MAX_SECRETS:
+            raise InvalidParams(f"secrets: a build may have {MAX_SECRETS >> 10} KiB of them")
+        contexts = message.wish.contexts
+        async with received(self._house, self.system, contexts, message.client, self._held) as roots:
+            order = Order(message.wish, roots, message.progress, message.agents, self._held)
+            name = f"build/{new_id()[:12]}"
+            builder = Builder(self._house, order)
             ref = await self.system.start_child(BUILDS, ChildSpec(name, lambda: builder, restart="temporary"))
             try:
                 result: t.BuildResult = await ref.call(Go())
@@ -204,10 +227,6 @@ class ImagesManager(Actor):
             finally:
                 with trio.CancelScope(shield=True):
                     await self.system.stop_child(BUILDS, name)
-        finally:
-            with trio.CancelScope(shield=True):
-                await work(self._house.commands, "remove_tree", path=context)
-            self._held.discard(key)
 
     # --- change ---
 
@@ -221,7 +240,10 @@ class ImagesManager(Actor):
         return t.Done()
 
     @handles(t.ImageRemove)
-    async def remove(self, message: t.ImageRemove) -> t.ImageRemoved:
+    async def remove(self, message: t.ImageRemove) -> None:
+        self.answer_later(self._remove, message)
+
+    async def _remove(self, message: t.ImageRemove) -> t.ImageRemoved:
         store = self._house.store
         tag = with_tag(message.image)
         by_tag = await store.tagged(tag)
@@ -243,7 +265,8 @@ class ImagesManager(Actor):
             *(layers.happened("untag", image, tag) for tag in tags),
             layers.happened("delete", image, tags[0] if tags else image.id),
         )
-        return t.ImageRemoved(untagged=tags, deleted=[image.id, *await layers.free(self._house, image.layer)])
+        freed: list[str] = await self.system.ref("cache").call(Free(image.layer))
+        return t.ImageRemoved(untagged=tags, deleted=[image.id, *freed])
 
     # --- show ---
 

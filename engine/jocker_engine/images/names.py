@@ -10,9 +10,13 @@ from jocker_protocol.errors import InvalidParams
 
 
 class ResolveImage(msgspec.Struct, frozen=True):
-    """The record of an image by name[:tag], id, abbreviated id, or the id of a layer that a build made."""
+    """The record of an image by name[:tag], id, abbreviated id, the id of a layer that a build made, or
+    IMAGE@LAYER: an image that ends with this step in the making of another.
+    """
 
     name: str
+    keep: bool = True
+    """Whether a step of a build becomes an image that lasts."""
 
 
 _TAG = re.compile(

@@ -12,6 +12,7 @@ import os
 import sys
 
 OPERATIONS = {
+    "begin_context": "context",
     "clamp_times": "layertar",
     "compare_trees": "copytree",
     "copy_in": "copyin",
@@ -19,6 +20,7 @@ OPERATIONS = {
     "digest": "digest",
     "fetch": "fetch",
     "fill_volume": "copytree",
+    "finish_context": "context",
     "host_root": "hostroot",
     "import_tar": "untar",
     "layer_tar": "layertar",
@@ -32,7 +34,7 @@ OPERATIONS = {
 }
 """Operation -> the module that has the function of this name."""
 
-ANSWERS = ("ArchiveError", "CopyError", "FetchError", "HostRootError", "RecipeError")
+ANSWERS = ("ArchiveError", "ContextRefused", "CopyError", "FetchError", "HostRootError", "RecipeError")
 """Errors that are one line for the user; by name, so that their modules need not be imported."""
 
 

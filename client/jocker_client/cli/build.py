@@ -1,0 +1,443 @@
+"""`jocker build`: an image from a Dockerfile and a context."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from jocker_protocol import wire
+from jocker_protocol.errors import BuildFailed, from_wire
+
+from ..connection import Stream, Unreachable
+from ..context import ContextError
+from . import options
+from .progress import Quiet, choose
+
+_O = click.option
+_TICK = 0.1
+_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+"""How compressed tars begin: gzip, bzip2, xz, zstd."""
+_TAR_MAGIC = slice(257, 262)
+
+
+@click.command()
+@_O("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]", help="Name of the image.")
+@_O(
+    "-f",
+    "--file",
+    "dockerfile",
+    default="",
+    metavar="FILE",
+    help="The Dockerfile (default PATH/Dockerfile); - for standard input.",
+)
+@_O("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="Value of an ARG.")
+@_O(
+    "--build-context",
+    "named",
+    multiple=True,
+    metavar="NAME=PATH|docker-image://IMAGE",
+    help="One more context, for FROM, COPY --from and --mount from=.",
+)
+@_O("--label", "labels", multiple=True, metavar="KEY=VALUE")
+@_O("--target", default="", metavar="STAGE", help="Build up to this stage.")
+@_O("--no-cache", is_flag=True, help="Make every step anew.")
+@_O(
+    "--no-cache-filter",
+    "no_cache_filter",
+    multiple=True,
+    metavar="STAGE[,STAGE]",
+    help="Make the steps of these stages anew.",
+)
+@_O("--pull", is_flag=True, help="Accepted: base images are always the engine's own.")
+@_O("--network", default="", help="Of RUN steps: host, none or default.")
+@_O(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="id=ID[,src=FILE|,env=NAME]",
+    help="For RUN --mount=type=secret; in no layer and no cache.",
+)
+@_O("--ssh", multiple=True, metavar="default|ID[=SOCKET]", help="An ssh agent, for RUN --mount=type=ssh.")
+@_O(
+    "-J",
+    "--jail-param",
+    "jail_params",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="A parameter of jail(8) for RUN steps (FreeBSD).",
+)
+@_O("--debug", "shell", is_flag=True, help="When an instruction fails, open a shell in the state before it.")
+@_O("-q", "--quiet", is_flag=True, help="Print the image's id only.")
+@_O(
+    "--progress",
+    type=click.Choice(["auto", "plain", "tty", "quiet", "rawjson"]),
+    default="auto",
+    help="How to show what happens.",
+)
+@_O("--iidfile", default=None, metavar="FILE", help="Write the image's id to this file.")
+@click.argument("path")
+@click.pass_context
+def build(ctx: click.Context, /, path: str, dockerfile: str, **given: Any) -> None:  # fmt: skip
+    """Build an image from a Dockerfile and the files in PATH; - reads a tar, or a Dockerfile alone."""
+    wish, contexts = _contexts(path, dockerfile, given["named"])
+    if given["shell"] and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.ClickException("--debug needs a terminal for its shell")
+    arguments = {item.partition("=")[0]: item.partition("=")[2] for item in options.env(given["build_args"])}
+    agents = dict(_agent(item) for item in given["ssh"])
+    if given["network"] == "default":
+        given["network"] = ""
+    engine = ctx.obj.engine
+    ticket = engine.call(
+        "image.build",
+        **wish,
+        tags=list(given["tags"]),
+        build_args=arguments,
+        labels=options.pairs(given["labels"], "--label"),
+        no_cache=given["no_cache"],
+        no_cache_filter=[name.lower() for item in given["no_cache_filter"] for name in item.split(",")],
+        target=given["target"],
+        network=given["network"],
+        secrets=dict(_secret(item) for item in given["secrets"]),
+        ssh=list(agents),
+        jail_params=list(given["jail_params"]),
+    )
+    show = choose("quiet" if given["quiet"] else given["progress"])
+    try:
+        with _orderly_end(), engine.stream(ticket["token"]) as stream:
+            try:
+                result = _Conversation(stream, show, contexts, agents).run()
+            finally:
+                show.close()
+    except BuildFailed as error:
+        if given["shell"] and "state" in error.data:
+            click.echo(f"jocker: {error.message}", err=True)
+            ctx.exit(_look_inside(engine, error.data))
+        raise
+    show.result(result)
+    if given["iidfile"]:
+        with open(given["iidfile"], "w", encoding="ascii") as file:
+            file.write(result["image_id"])
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """TERM ends as Ctrl-C does: the terminal is put right."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- what the options say ---
+
+
+class _Tar:
+    """A context that is a tar on standard input; `start` of it was read already."""
+
+    def __init__(self, start: bytes) -> None:
+        self._start = start
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it."""
+        yield self._start
+        while data := sys.stdin.buffer.read(1 << 18):
+            yield data
+
+
+def _contexts(path: str, dockerfile: str, named: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters that say what is built from what, and the contexts by name."""
+    from ..manifest import Context
+
+    contexts: dict[str, Any] = {}
+    wish: dict[str, Any] = {"contexts": []}
+    text: str | None = None
+    if path == "-" and dockerfile == "-":
+        raise click.UsageError("only one of Dockerfile and context can be standard input")
+    if dockerfile == "-":
+        text = _decode(sys.stdin.buffer.read(), "-")
+    if path == "-":
+        start = sys.stdin.buffer.read(512)
+        if start.startswith(_ARCHIVES) or start[_TAR_MAGIC] == b"ustar":
+            contexts[""] = _Tar(start)
+            wish["contexts"].append({})
+            if dockerfile:
+                wish["dockerfile"] = dockerfile
+        else:
+            text = _decode(start + sys.stdin.buffer.read(), "-")
+    else:
+        file = os.path.join(path, "Dockerfile") if dockerfile in ("", "-") else dockerfile
+        if text is None:
+            text = _read_dockerfile(path, file)
+            wish["dockerfile"] = os.path.basename(file)
+        contexts[""] = _directory(Context, path, file)
+    if text is not None:
+        wish["dockerfile_text"] = text
+    for item in named:
+        name, equals, source = item.partition("=")
+        if not name or not equals or not source:
+            raise click.UsageError(
+                f"--build-context {item!r}: must be NAME=PATH or NAME=docker-image://IMAGE"
+            )
+        name = name.lower()
+        if source.startswith("docker-image://"):
+            wish["contexts"].append({"name": name, "image": source.removeprefix("docker-image://")})
+        else:
+            contexts[name] = _directory(Context, source, os.path.join(source, "Dockerfile"))
+    for name, context in contexts.items():
+        if not isinstance(context, _Tar):
+            wish["contexts"].append({**({"name": name} if name else {}), "manifest": context.id})
+    return wish, contexts
+
+
+def _directory(kind: Callable[[str, str], Any], path: str, dockerfile: str) -> Any:
+    if "://" in path:
+        raise click.ClickException(
+            f"{path}: a context is a directory here, or - for a tar; URLs are not fetched"
+        )
+    try:
+        return kind(path, dockerfile)
+    except ContextError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _read_dockerfile(path: str, file: str) -> str:
+    if not os.path.isdir(path) and "://" not in path:
+        why = "is not a directory" if os.path.exists(path) else "there is no such directory"
+        raise click.ClickException(f"{path}: {why}; the context is a directory, or - for a tar")
+    try:
+        with open(file, "rb") as source:
+            return _decode(source.read(), file)
+    except FileNotFoundError:
+        raise click.ClickException(f"{file}: there is no such Dockerfile; name it with -f") from None
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{name}: is neither a Dockerfile in UTF-8 nor a tar") from None
+
+
+def _fields(option: str, text: str) -> dict[str, str]:
+    fields = dict(item.partition("=")[::2] for item in text.split(","))
+    for name in fields:
+        if name not in ("id", "src", "source", "env", "type"):
+            raise click.UsageError(f"{option} {text!r}: {name!r} is not understood; id=, src=, env= are")
+    return fields
+
+
+def _secret(text: str) -> tuple[str, str]:
+    """id=ID[,src=FILE|,env=NAME], as the protocol has it: (id, base64)."""
+    fields = _fields("--secret", text)
+    name, source = fields.get("id", ""), fields.get("src") or fields.get("source") or ""
+    variable = fields.get("env", "")
+    if not name:
+        raise click.UsageError(f"--secret {text!r}: id= is missing")
+    kind = fields.get("type", "env" if variable else "file")
+    if kind == "env" or (not source and name in os.environ and not variable):
+        variable = variable or source or name
+        if variable not in os.environ:
+            raise click.ClickException(f"secret {name}: there is no variable {variable} in the environment")
+        content = os.fsencode(os.environ[variable])
+    else:
+        try:
+            with open(os.path.expanduser(source or name), "rb") as file:
+                content = file.read()
+        except OSError as error:
+            raise click.ClickException(f"secret {name}: {source or name}: {error.strerror}") from None
+    return name, base64.b64encode(content).decode()
+
+
+def _agent(text: str) -> tuple[str, str]:
+    """default, ID or ID=SOCKET: (id, path of the agent's socket)."""
+    name, equals, path = text.partition("=")
+    if not equals:
+        path = os.environ.get("SSH_AUTH_SOCK", "")
+        if not path:
+            raise click.ClickException(
+                f"--ssh {text}: SSH_AUTH_SOCK is not set; start an agent, or name its socket"
+            )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError as error:
+            raise click.ClickException(
+                f"--ssh {text}: no agent answers at {path}: {error.strerror}; keys in files are not read here: ssh-add them"
+            ) from None
+    return name or "default", path
+
+
+# --- the stream ---
+
+
+class _Conversation:
+    """Answers what the engine wants, and shows what it tells, until there is a result."""
+
+    def __init__(self, stream: Stream, show: Quiet, contexts: dict[str, Any], agents: dict[str, str]) -> None:
+        self._stream = stream
+        self._show = show
+        self._contexts = contexts
+        self._paths = agents
+        self._waiting = select.poll()
+        self._waiting.register(stream, select.POLLIN)
+        self._agents: dict[int, socket.socket] = {}
+        """Number of a connection -> the agent's end."""
+        self._sent = dict.fromkeys(contexts, (0, 0))
+        """Bytes and files of contexts that are on their way; the bytes of a manifest count too."""
+
+    def run(self) -> dict[str, Any]:
+        """The result. Raises JockerError, Unreachable, ClickException."""
+        for name in self._sent:
+            self._show.sending(name)
+        while True:
+            ready = {descriptor for descriptor, _ in self._waiting.poll(_TICK * 1000)}
+            for number, agent in list(self._agents.items()):
+                if agent.fileno() in ready:
+                    self._from_agent(number, agent)
+            if self._stream.fileno() in ready:
+                frames = self._stream.receive()
+                if frames is None:
+                    raise Unreachable("the engine ended the build before its result; is it being stopped?")
+                for kind, payload in frames:
+                    if kind == wire.RESULT:
+                        self._settle()
+                        result: dict[str, Any] = json.loads(payload)
+                        return result
+                    self._frame(kind, payload)
+            self._show.tick()
+
+    def _frame(self, kind: int, payload: bytes) -> None:
+        if kind == wire.PROGRESS:
+            self._settle()
+            self._show.event(json.loads(payload))
+        elif kind == wire.WANT:
+            self._want(json.loads(payload))
+        elif kind == wire.TO_AGENT:
+            self._to_agent(int.from_bytes(payload[:4], "big"), payload[4:])
+        elif kind == wire.ERROR:
+            raise from_wire(json.loads(payload))
+
+    def _want(self, wish: dict[str, Any]) -> None:
+        if wish["what"] == "agent":
+            self._connect(wish["connection"], wish["id"])
+            return
+        name, what = wish["context"], wish["what"]
+        context = self._contexts.get(name)
+        if context is None:
+            self._send(name, iter(()), 0)
+        elif what == "tar":
+            self._send(name, context.pieces(), 1)
+        elif what == "manifest":
+            self._send(name, iter((context.manifest,)), 0)
+        else:
+            files = sum(last - first + 1 for first, last in wish["files"])
+            self._send(name, context.tar(wish["files"]), files)
+
+    def _send(self, name: str, pieces: Iterator[bytes], files: int) -> None:
+        size, before = self._sent.get(name, (0, 0))
+        try:
+            for piece in pieces:
+                for start in range(0, len(piece), wire.MAX_FRAME):
+                    self._stream.send(wire.STDIN, piece[start : start + wire.MAX_FRAME])
+                size += len(piece)
+                self._show.tick()
+        except ContextError as error:
+            raise click.ClickException(str(error)) from None
+        self._stream.send(wire.EOF)
+        self._sent[name] = size, before + files
+
+    def _settle(self) -> None:
+        """All contexts are there: the build begins."""
+        for name, (size, files) in self._sent.items():
+            self._show.sent(name, size, files)
+        self._sent.clear()
+
+    # --- ssh agents ---
+
+    def _connect(self, number: int, name: str) -> None:
+        agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            agent.connect(self._paths[name])
+        except OSError:
+            agent.close()
+            self._stream.send(wire.AGENT, number.to_bytes(4, "big"))
+            return
+        self._agents[number] = agent
+        self._waiting.register(agent, select.POLLIN)
+
+    def _from_agent(self, number: int, agent: socket.socket) -> None:
+        try:
+            data = agent.recv(1 << 16)
+        except ConnectionResetError:
+            data = b""
+        self._stream.send(wire.AGENT, number.to_bytes(4, "big") + data)
+        if not data:
+            self._hang_up(number)
+
+    def _to_agent(self, number: int, data: bytes) -> None:
+        agent = self._agents.get(number)
+        if agent is None:
+            return
+        try:
+            if data:
+                agent.sendall(data)
+            else:
+                agent.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._hang_up(number)
+
+    def _hang_up(self, number: int) -> None:
+        agent = self._agents.pop(number)
+        self._waiting.unregister(agent)
+        agent.close()
+
+
+# --- --debug ---
+
+
+def _look_inside(engine: Any, data: dict[str, Any]) -> int:
+    """A shell where the instruction failed would have begun; its exit status."""
+    from . import terminal
+
+    state = data["state"]
+    container = engine.call(
+        "container.create",
+        image=data["layer"],
+        entrypoint=[],
+        cmd=state["shell"],
+        env=state["env"],
+        working_dir=state["working_dir"],
+        user=state["user"],
+        tty=True,
+        interactive=True,
+    )["id"]
+    click.echo(f"a shell before `{data['instruction']}`; exit ends it", err=True)
+    try:
+        ticket = engine.call("container.attach", container=container, stdin=True)
+        with engine.stream(ticket["token"]) as stream:
+            size = terminal.console_size()
+            engine.call("container.start", container=container, **({"console_size": size} if size else {}))
+            try:
+                terminal.attach(stream, stdin=True, tty=True)
+            except terminal.Detached:
+                pass
+    finally:
+        engine.call("container.remove", container=container, force=True)
+    return 1

@@ -1,0 +1,274 @@
+"""One stage of a build, from FROM to its last instruction: each step is found in the cache, or made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import trio
+
+from jocker_protocol import types as t
+from jocker_protocol.errors import BuildFailed, JockerError
+
+from ..clock import new_id, now
+from ..db.records import ImageRecord, LayerRecord
+from ..platform.rootfs import NoSuchUser, lookup_user, resolve
+from . import copying, layers, running
+from .cache import Claim, Hold, Made, NotMade
+from .contexts import Root
+from .dockerfile import Dockerfile, Instruction
+from .evaluate import BuildState
+from .job import Doing, Job, Sources
+from .stages import Plan, Stage
+from .steps import ConfigStep, CopyStep, RunStep, Step, WorkdirStep
+
+LAYER_MAKERS = ("RUN", "COPY", "ADD", "WORKDIR")
+
+
+@dataclass
+class Point:
+    """How far a stage has come."""
+
+    layer: str | None
+    history: list[t.HistoryEntry]
+    stamp: str
+    """When its last layer was made; "" as long as there is none."""
+
+    def image(self, config: t.ImageConfig) -> ImageRecord:
+        """An image that ends here."""
+        stamp, history = self.stamp, self.history
+        if not stamp:  # FROM scratch, and nothing but configuration
+            stamp = now()
+            history = [msgspec.structs.replace(entry, created=stamp) for entry in history]
+        return layers.new_image(self.layer, config, history)
+
+
+class StageWork:
+    """One stage."""
+
+    def __init__(self, job: Job, dockerfile: Dockerfile, plan: Plan, stage: Stage) -> None:
+        self._job = job
+        self._dockerfile = dockerfile
+        self._plan = plan
+        self._stage = stage
+        self._label = "" if len(plan.every) == 1 else stage.name or f"stage-{stage.index}"
+        self._anew = job.request.no_cache or stage.name in job.request.no_cache_filter
+        self._index = self._total = 1
+
+    async def run(self, scopes: dict[int, dict[str, str]]) -> None:
+        """To its end. `scopes`: the ARGs at the end of each stage. Raises BadDockerfile, BuildFailed."""
+        stage, request = self._stage, self._job.request
+        base = await self._base()
+        config = base.config if base else t.ImageConfig()
+        scope = {} if stage.base_stage is None else scopes[stage.base_stage]
+        self._state = BuildState(
+            self._dockerfile, stage, config, request.build_args, self._plan.global_args, scope
+        )
+        instructions: Sequence[Instruction] = self._state.instructions
+        self._total += sum(each.keyword in LAYER_MAKERS for each in instructions)
+        point = Point(base.layer if base else None, list(base.history) if base else [], "")
+        point.stamp = point.history[-1].created if point.history else ""
+        await self._from(point.layer)
+        for instruction in instructions:
+            try:
+                await self._instruction(instruction, point)
+            except BuildFailed:
+                if point.layer is not None and self._job.last_good is None:
+                    self._job.last_good = point.image(self._state.config)
+                raise
+        scopes[stage.index] = self._state.args
+        self._job.finish(stage.index, point.image(self._state.config))
+
+    async def _base(self) -> ImageRecord | None:
+        stage = self._stage
+        if stage.base_stage is not None:
+            return await self._job.stage(stage.base_stage)
+        if stage.base == "scratch":
+            return None
+        named = self._job.roots.get(stage.base)
+        name = named.image if named and named.image else stage.base
+        return await self._job.image(self._dockerfile, stage.line, name)
+
+    async def _from(self, layer: str | None) -> None:
+        """FROM an image is a step for people; of scratch or a stage there is nothing to tell."""
+        stage = self._stage
+        if layer is None or stage.base_stage is not None:
+            return
+        name = f" AS {stage.name}" if stage.name else ""
+        doing = await self._begin(f"FROM {stage.base}{name}", stage.line)
+        await doing.tell("cached", layer=layer)
+
+    async def _begin(self, text: str, line: int) -> Doing:
+        return await self._job.begin(text, line=line, stage=self._label, index=self._index, total=self._total)
+
+    async def _instruction(self, instruction: Instruction, point: Point) -> None:
+        step = self._state.apply(instruction, self._plan.every)
+        if isinstance(step, ConfigStep):
+            entry = t.HistoryEntry(created=point.stamp, created_by=step.created_by, empty_layer=True)
+            point.history.append(entry)
+            return
+        self._index += 1
+        for index in _needs(step):
+            await self._job.stage(index)
+        doing = await self._begin(instruction.text, instruction.line)
+        try:
+            made, cached = await self._layer(instruction, step, point, doing)
+        except JockerError as error:
+            await doing.tell("failed", text=error.message)
+            raise
+        self._job.used.add(made.id)
+        self._job.made += 1
+        self._job.cached += cached
+        point.layer, point.history, point.stamp = made.id, list(made.history), made.created_at
+        await doing.tell("cached" if cached else "done", layer=made.id)
+
+    async def _layer(
+        self, instruction: Instruction, step: Step, point: Point, doing: Doing
+    ) -> tuple[LayerRecord, bool]:
+        """The step's layer, and whether it was there."""
+        job = self._job
+        async with Sources(job, self._dockerfile, step.line).open() as sources:
+            if isinstance(step, CopyStep):
+                with copying.beside(job.house, job.held, step) as extra:
+                    return await self._claimed(instruction, step, point, doing, sources, extra)
+            return await self._claimed(instruction, step, point, doing, sources, "")
+
+    async def _claimed(
+        self,
+        instruction: Instruction,
+        step: Step,
+        point: Point,
+        doing: Doing,
+        sources: Sources,
+        extra: str,
+    ) -> tuple[LayerRecord, bool]:
+        job = self._job
+        digests = await self._digests(step, sources, extra)
+        key = layers.cache_key(point.layer, step.canonical, *digests)
+        if not self._anew:
+            found: LayerRecord | None = await job.cache.call(Claim(job.name, key))
+            if found is not None:
+                return msgspec.structs.replace(found, history=[*point.history, found.history[-1]]), True
+        made: LayerRecord | None = None
+        try:
+            made = await self._make(instruction, step, point, key, doing, sources, extra)
+        finally:
+            if not self._anew:
+                job.cache.cast(Made(job.name, made) if made else NotMade(key))
+        return made, False
+
+    async def _digests(self, step: Step, sources: Sources, extra: str) -> list[str]:
+        """What the cache knows by content of what the step takes from elsewhere."""
+        if isinstance(step, CopyStep):
+            try:
+                fetched = await copying.fetch(self._job.house, step, extra)
+            except JockerError as error:
+                raise self._dockerfile.error(step.line, error.message) from None
+            if not step.sources:
+                return fetched
+            source = await sources.find(step.source_stage, step.source_image)
+            return [*await sources.digest(source, step), *fetched]
+        if isinstance(step, WorkdirStep):
+            return [self._state.config.user]
+        found = []
+        for mount in step.mounts if isinstance(step, RunStep) else ():
+            if mount.type == "bind":
+                source = await sources.find(mount.source_stage, mount.source_image)
+                pattern = mount.source.lstrip("/") or "."
+                copy = CopyStep(line=step.line, canonical="", created_by="", sources=(pattern,))
+                found += await sources.digest(source, copy)
+        return found
+
+    async def _make(
+        self,
+        instruction: Instruction,
+        step: Step,
+        point: Point,
+        key: str,
+        doing: Doing,
+        sources: Sources,
+        extra: str,
+    ) -> LayerRecord:
+        """Intend, act, confirm."""
+        job, storage = self._job, self._job.house.drivers.storage
+        tree, layer = new_id(), new_id()
+        job.held.update((tree, layer))
+        made = None
+        try:
+            await job.cache.call(Hold(job.name, layer, new=True))
+            await layers.intend(job.house, layer, point.layer, key)
+            try:
+                rootfs = await storage.clone(tree, point.layer)
+                if isinstance(step, RunStep):
+                    await running.run(job, step, tree, rootfs, sources, doing)
+                elif isinstance(step, CopyStep):
+                    source: Root | Any = Root()
+                    if step.sources:
+                        source = await sources.find(step.source_stage, step.source_image)
+                    path = await sources.path(source) if step.sources else ""
+                    await copying.copy(job.house, step, path, extra, rootfs)
+                elif isinstance(step, WorkdirStep):
+                    self._workdir(rootfs, step)
+            except (JockerError, OSError, NoSuchUser) as error:
+                raise self._failed(instruction, step, error, point) from error
+            made = await layers.seal(
+                job.house,
+                tree,
+                layer,
+                point.layer,
+                key,
+                msgspec.structs.replace(self._state.config),
+                point.history,
+                step.created_by,
+            )
+            return made
+        finally:
+            with trio.CancelScope(shield=True):
+                await storage.destroy_tree(tree)
+                if made is None:
+                    await layers.destroy(job.house, layer)
+            job.held -= {tree, layer}
+
+    def _workdir(self, rootfs: str, step: WorkdirStep) -> None:
+        path = resolve(rootfs, step.path)
+        if not os.path.isdir(path):
+            resolve(rootfs, step.path, create=True)
+            if self._state.config.user and os.geteuid() == 0:
+                user = lookup_user(rootfs, self._state.config.user)
+                os.chown(path, user.uid, user.gid)
+
+    def _failed(self, instruction: Instruction, step: Step, error: Exception, point: Point) -> BuildFailed:
+        data: dict[str, Any] = {
+            "file": self._dockerfile.filename,
+            "line": instruction.line,
+            "instruction": instruction.text,
+        }
+        code = error.data.get("exit_code") if isinstance(error, JockerError) else None
+        if code is not None:
+            data["exit_code"] = code
+        hint = "nothing was made before this step"
+        if point.layer is not None:
+            hint = f"to look inside the last good step: jocker run --rm -it {point.layer[:12]} sh"
+            config = self._state.config
+            shell = config.shell or ["/bin/sh", "-c"]
+            data["layer"] = point.layer
+            data["state"] = {  # for a shell in its place
+                "env": list(step.env) if isinstance(step, RunStep) else config.env,
+                "working_dir": step.cwd if isinstance(step, RunStep) else config.working_dir,
+                "user": step.user if isinstance(step, RunStep) else config.user,
+                "shell": shell[:1],
+            }
+        where = f"{self._dockerfile.filename}:{instruction.line}: {instruction.text}"
+        return BuildFailed(f"{where}: {error}; {hint}", **data)
+
+
+def _needs(step: Step) -> list[int]:
+    """The stages that it copies or mounts from."""
+    if isinstance(step, CopyStep):
+        found = [step.source_stage]
+    else:
+        found = [mount.source_stage for mount in step.mounts] if isinstance(step, RunStep) else []
+    return [index for index in found if index is not None]
