@@ -1,8 +1,7 @@
-"""What `build` and `image create --from-dir` send: a directory as a tar stream. Standard library only, loaded
-on use.
+"""What of a directory goes to the engine: all of a root file system (`image create --from-dir`), as a tar, or what
+an ignore file leaves of a build context, which manifest.py describes. Standard library only, loaded on use.
 
-The same directory gives the same bytes: entries are sorted, owners of a build context are left out. The build
-context obeys .dockerignore to the letter, also where that excludes the Dockerfile: so the caller sends the
+A build context obeys .dockerignore to the letter, also where that excludes the Dockerfile: so the caller sends the
 text of the Dockerfile beside the context, and COPY cannot see one that is ignored, as Docker documents it.
 """
 
@@ -43,11 +42,11 @@ def pack_dir(path: str) -> Iterator[bytes]:
     """A root file system: everything but sockets, with numeric owners and the modes of the top. Raises
     ContextError.
     """
-    _require_directory(path)
-    return _stream(path, Ignore(), owners=True)
+    require_directory(path)
+    return _stream(path)
 
 
-def _require_directory(path: str) -> None:
+def require_directory(path: str) -> None:
     try:
         with os.scandir(path):
             pass
@@ -55,15 +54,13 @@ def _require_directory(path: str) -> None:
         raise ContextError(f"{path!r} cannot be read as a directory: {error.strerror}") from None
 
 
-def _stream(path: str, ignore: Ignore, *, owners: bool) -> Iterator[bytes]:
+def _stream(path: str) -> Iterator[bytes]:
     buffer = bytearray()
-    packer = _Packer(owners)
-    entries = entries_of(path, ignore)
-    if owners:
-        buffer += packer.header(path, ".", os.stat(path))
-    for name, source, status in entries:
+    packer = _Packer()
+    buffer += packer.header(path, ".", os.stat(path))
+    for name, source, status in entries_of(path, Ignore()):
         kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFSOCK or (not owners and kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)):
+        if kind == stat.S_IFSOCK:
             continue
         if kind == stat.S_IFREG and not packer.is_hard_link(status):
             yield from packer.file(source, name, buffer)
@@ -121,8 +118,7 @@ def _listing(directory: str, prefix: str) -> Iterator[tuple[str, str, os.stat_re
 class _Packer:
     """Makes tar headers (POSIX.1-2001, pax) and streams files; remembers hard links."""
 
-    def __init__(self, owners: bool) -> None:
-        self._owners = owners
+    def __init__(self) -> None:
         self._linked: dict[tuple[int, int], str] = {}
 
     def is_hard_link(self, status: os.stat_result) -> bool:
@@ -136,8 +132,7 @@ class _Packer:
         info = tarfile.TarInfo(name)
         info.mode = stat.S_IMODE(status.st_mode)
         info.mtime = int(status.st_mtime)
-        if self._owners:
-            info.uid, info.gid = status.st_uid, status.st_gid
+        info.uid, info.gid = status.st_uid, status.st_gid
         kind = stat.S_IFMT(status.st_mode)
         key = (status.st_dev, status.st_ino)
         if kind != stat.S_IFDIR and key in self._linked:

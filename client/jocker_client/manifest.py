@@ -16,7 +16,7 @@ from typing import Any
 
 from jocker_protocol.contexts import Entry, encode, identity
 
-from .context import CHUNK, ContextError, entries_of, read_ignore
+from .context import CHUNK, ContextError, entries_of, read_ignore, require_directory
 
 _SETTLED = 2_000_000_000
 """Nanoseconds after its last change from which on a file's times tell whether it has changed again."""
@@ -85,6 +85,7 @@ class Context:
 
     def __init__(self, path: str, dockerfile: str) -> None:
         """`dockerfile` may have an ignore file of its own. Raises ContextError."""
+        require_directory(path)
         self._path = path
         self._entries = list(self._scan(path, read_ignore(path, dockerfile)))
         self.manifest = encode(self._entries)

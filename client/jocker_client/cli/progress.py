@@ -65,7 +65,7 @@ class Steps:
 
     def of(self, event: dict[str, Any]) -> Step:
         """The step that an event belongs to."""
-        return self._by_number[event["step"]]
+        return self._by_number.get(event["step"]) or self.add(title(event), event["step"])
 
 
 def title(event: dict[str, Any]) -> str:

@@ -134,7 +134,15 @@ def _type(annotation: Any) -> str:
         return f"object of {_type(args[1])}"
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return f"[{annotation.__name__}](#{_anchor(annotation.__name__)})"
-    names = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", Any: "any"}
+    names = {
+        str: "string",
+        bytes: "string (base64)",
+        int: "integer",
+        float: "number",
+        bool: "boolean",
+        type(None): "null",
+        Any: "any",
+    }
     return names[annotation]
 
 

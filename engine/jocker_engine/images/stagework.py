@@ -99,7 +99,7 @@ class StageWork:
             return
         name = f" AS {stage.name}" if stage.name else ""
         doing = await self._begin(f"FROM {stage.base}{name}", stage.line)
-        await doing.tell("cached", layer=layer)
+        await doing.tell("done", layer=layer)
 
     async def _begin(self, text: str, line: int) -> Doing:
         return await self._job.begin(text, line=line, stage=self._label, index=self._index, total=self._total)

@@ -50,6 +50,12 @@ inspect --type image -f {{.Id}} a
 inspect --type volume a
 build -t t --build-arg A=b --label a=b --no-cache --target x CONTEXT
 build -q CONTEXT
+build -f Dockerfile --build-context more=. --build-context image=docker-image://base --pull CONTEXT
+build --no-cache-filter one,two --network default --secret id=a,src=Dockerfile -J allow.mount --progress plain CONTEXT
+builder du
+builder du --verbose
+builder du --format json -f type=regular
+builder prune -a -f --filter until=1h --keep-storage 1GB
 image create -t t --from-host sh
 image inspect i
 images -a -f dangling=true
