@@ -52,24 +52,24 @@ def run(ctx: click.Context, /, detach: bool, cidfile: str | None, **given: Any) 
         engine.call("container.start", container=container)
         click.echo(container)
         return
+    left = False
     try:
-        _foreground(ctx, container, stdin=given["interactive"], tty=given["tty"])
+        left = _foreground(ctx, container, stdin=given["interactive"], tty=given["tty"])
     finally:
-        if given["auto_remove"]:
+        if given["auto_remove"] and not left:
             _await_removal(engine, container)
 
 
 def _await_removal(engine: Any, container: str) -> None:
-    """What --rm promises is true when the command has ended; one that was left by its user runs on."""
+    """What --rm promises is true when the command has ended."""
     try:
-        if engine.call("container.inspect", container=container)["state"]["status"] != "running":
-            engine.call("container.wait", container=container, condition="removed")
+        engine.call("container.wait", container=container, condition="removed")
     except NotFound:
         pass
 
 
-def _foreground(ctx: click.Context, container: str, *, stdin: bool, tty: bool) -> None:
-    """Attach, start, and end as it ends."""
+def _foreground(ctx: click.Context, container: str, *, stdin: bool, tty: bool) -> bool:
+    """Attach, start, and end as it ends; True when its user has left it."""
     from . import terminal
 
     engine = ctx.obj.engine
@@ -77,17 +77,17 @@ def _foreground(ctx: click.Context, container: str, *, stdin: bool, tty: bool) -
     size = terminal.console_size() if tty else None
     with engine.stream(ticket["token"]) as stream:
         engine.call("container.start", container=container, **({"console_size": size} if size else {}))
-        _finish(ctx, terminal, stream, stdin, tty)
+        return _finish(ctx, terminal, stream, stdin, tty)
 
 
-def _finish(ctx: click.Context, terminal: Any, stream: Any, stdin: bool, tty: bool) -> None:
+def _finish(ctx: click.Context, terminal: Any, stream: Any, stdin: bool, tty: bool) -> bool:
     try:
         result = terminal.attach(stream, stdin=stdin, tty=tty)
     except terminal.Detached:
-        return
+        return True
     if result.get("error"):
         click.echo(f"jocker: {result['error']}", err=True)
-    ctx.exit(result["exit_code"])
+    raise click.exceptions.Exit(result["exit_code"])
 
 
 @click.command()
