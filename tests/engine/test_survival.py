@@ -47,6 +47,7 @@ def test_a_lost_shim_takes_only_its_container(own: Engine) -> None:
     assert own.jocker("wait", "victim").stdout == "137\n"
     assert own.rpc("container.inspect", container="victim")["state"]["error"] == "shim lost"
     assert own.jocker("ps", "-q", "--no-trunc").stdout == other
+    assert not os.path.exists(os.path.join(own.root, "run", detail["id"][:12])), "its socket is left"
 
 
 def test_the_zygote_may_die(own: Engine) -> None:

@@ -154,12 +154,19 @@ class Run:
             exit_code, error = await link.wait(), ""
         except ShimLost:
             exit_code, error = self._from_status_file()
+            await self._forget_socket()
         finally:
             self._link = None
             with trio.CancelScope(shield=True):
                 await link.aclose()
         await self._take_down()
         self._tell(Exited(exit_code, error, now()))
+
+    async def _forget_socket(self) -> None:
+        """A shim that was killed leaves its socket behind; `connect` removes one that nobody listens on."""
+        link = await connect(self._house.layout.run, self._id[:12])
+        if link is not None:
+            await link.aclose()
 
     def _from_status_file(self) -> tuple[int, str]:
         status = read_status(self._status_file)
