@@ -10,9 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
+sys.path.append(os.path.join(os.path.dirname(__file__), "platform"))
 
 import pools
 from engines import Engine
+
+pytest_plugins = ("conformance",)
 
 
 def need(condition: object, reason: str) -> None:
@@ -63,3 +66,12 @@ def pool() -> Iterator[str]:
         pytest.skip(str(error))
     except pools.NoPool as error:
         need(False, str(error))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of the conformance suite, tests/platform."""
+    group = parser.getgroup("jocker")
+    group.addoption(
+        "--platform", choices=("freebsd", "linux", "portable"), help="run the drivers of this one"
+    )
+    group.addoption("--record", metavar="DIR", help="write transcripts of the commands that drivers run")

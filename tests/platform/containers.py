@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -13,22 +14,54 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sweep
 import trio
 
 from conftest import need
 from jocker_engine.platform.commands import Commands
+from jocker_engine.platform.freebsd import probe as freebsd
 from jocker_engine.platform.interfaces import Bind, Isolation, Process, Runtime
 from jocker_engine.platform.portable.chroot import ChrootRuntime
 from jocker_engine.platform.shims import ShimLink, Zygote
 from jocker_engine.platform.work import work
+from jocker_engine.platform.worker.hostroot import host_root
 
 PATH = "PATH=/bin"
-LIMIT = 30
+FREEBSD = sys.platform.startswith("freebsd")
+LIMIT = 120 if FREEBSD else 30
 """Seconds after which a test has hung."""
 
 
 def make_root(root: Path) -> None:
-    """A root directory with busybox and two users."""
+    """A root directory with a shell, the usual programs and two users."""
+    if FREEBSD:
+        _freebsd_root(root)
+    else:
+        _busybox_root(root)
+    (root / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\nme:x:1000:1001::/home/me:/bin/sh\n")
+    (root / "etc" / "group").write_text("root:x:0:\nmine:x:1001:\nmore:x:1002:me\n")
+    (root / "data").write_text("no program")
+
+
+def _freebsd_root(root: Path) -> None:
+    """Programs of the base system with their libraries, all of them in /bin too."""
+    programs = (
+        "sh cat dd echo env grep head hostname id ifconfig kill ls mkdir mount nc ping ps pwd readlink sleep "
+        "stat stty sysctl touch true tty umount wc daemon"
+    ).split()
+    root.mkdir(parents=True)
+    host_root(programs, str(root))
+    for name in programs:
+        path = shutil.which(name)
+        if path is not None and not (root / "bin" / name).exists():
+            (root / "bin" / name).symlink_to(path)
+    # There is no setsid(1): daemon(8) does it too.
+    setsid = root / "bin" / "setsid"
+    setsid.write_text('#!/bin/sh\nexec /usr/sbin/daemon -f "$@"\n')
+    setsid.chmod(0o755)
+
+
+def _busybox_root(root: Path) -> None:
     for name in ("bin", "etc", "tmp", "root"):
         (root / name).mkdir(parents=True)
     busybox = shutil.which("busybox")
@@ -40,9 +73,6 @@ def make_root(root: Path) -> None:
     )
     for name in programs.split():
         (root / "bin" / name).symlink_to("busybox")
-    (root / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\nme:x:1000:1001::/home/me:/bin/sh\n")
-    (root / "etc" / "group").write_text("root:x:0:\nmine:x:1001:\nmore:x:1002:me\n")
-    (root / "data").write_text("no program")
 
 
 class Containers:
@@ -145,11 +175,13 @@ class Containers:
 
 
 @asynccontextmanager
-async def open_containers(driver: str) -> AsyncIterator[Containers]:
+async def open_containers(
+    driver: str, where: str = "/tmp", commands: Commands | None = None
+) -> AsyncIterator[Containers]:
     """Containers of the driver chroot, or of oci with runc or crun; afterwards nothing may be left of them."""
-    need(shutil.which("busybox"), "busybox is not installed")
-    commands = Commands()
-    directory = Path(tempfile.mkdtemp(prefix="jr-", dir="/tmp"))  # sockets need a short path
+    need(FREEBSD or shutil.which("busybox"), "busybox is not installed")
+    commands = commands or Commands()
+    directory = Path(tempfile.mkdtemp(prefix="jr-", dir=where))  # sockets need a short path
     try:
         runtime = await _runtime(driver, str(directory), commands)
         (directory / "run").mkdir(exist_ok=True)
@@ -173,6 +205,12 @@ async def _runtime(driver: str, root: str, commands: Commands) -> Runtime:
         why = (await work(commands, "probe_chroot"))["mount"]
         need(not why, f"chroot with mounts: {why}")
         return ChrootRuntime(root, commands)
+    if driver == "jail":
+        if not FREEBSD:
+            pytest.skip("not verified: jails need FreeBSD")
+        why, mend = await freebsd.why_no_jails(commands)
+        need(not why, f"{why}; {mend}")
+        return await freebsd.jail_runtime(root, commands)
     if sys.platform != "linux":
         pytest.skip("OCI runtimes need Linux")
     from jocker_engine.platform.linux.cgroup import kind
@@ -187,6 +225,13 @@ async def _runtime(driver: str, root: str, commands: Commands) -> Runtime:
 
 def traces(containers: Containers) -> list[str]:
     """What containers have left on the host: mounts, control groups, files, processes."""
+    if FREEBSD:
+        found = sweep.leftovers(str(containers.directory))
+        for isolation in containers.made.values():
+            found += [
+                name for name in os.listdir(isolation.directory) if name.startswith(("jail", "root-ro"))
+            ]
+        return found
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         found = [line for line in file if str(containers.directory) in line]
     for container, isolation in containers.made.items():
@@ -199,6 +244,16 @@ def traces(containers: Containers) -> list[str]:
 
 def standing_in(root: str) -> list[str]:
     """Living processes with this root directory."""
+    if FREEBSD:
+        jails = subprocess.run(["jls", "name", "path"], capture_output=True, text=True, check=True).stdout
+        names = [line.split()[0] for line in jails.splitlines() if line.split()[1] == root]
+        return [
+            line
+            for name in names
+            for line in subprocess.run(
+                ["ps", "-J", name, "-o", "pid="], capture_output=True, text=True, check=False
+            ).stdout.split()
+        ]
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -211,6 +266,11 @@ def standing_in(root: str) -> list[str]:
 
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
+    if FREEBSD:
+        done = subprocess.run(
+            ["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+        return done.returncode == 0 and not done.stdout.startswith("Z")
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
