@@ -23,6 +23,7 @@ from jocker_engine.platform.freebsd import probe as freebsd
 from jocker_engine.platform.interfaces import Bind, Isolation, Process, Runtime
 from jocker_engine.platform.portable.chroot import ChrootRuntime
 from jocker_engine.platform.shims import ShimLink, Zygote
+from jocker_engine.platform.transcripts import NotVerified
 from jocker_engine.platform.work import work
 from jocker_engine.platform.worker.hostroot import host_root
 
@@ -207,7 +208,7 @@ async def _runtime(driver: str, root: str, commands: Commands) -> Runtime:
         return ChrootRuntime(root, commands)
     if driver == "jail":
         if not FREEBSD:
-            pytest.skip("not verified: jails need FreeBSD")
+            raise NotVerified(("processes in jails, which need a FreeBSD",))
         why, mend = await freebsd.why_no_jails(commands)
         need(not why, f"{why}; {mend}")
         return await freebsd.jail_runtime(root, commands)

@@ -31,7 +31,7 @@ _PLACEHOLDER = re.compile(r"\{[a-z]+\d*\}")
 
 
 class NotVerified(Exception):
-    """No transcript has this command; `argv` with placeholders."""
+    """No transcript has this command, or whatever else cannot be shown on this machine; `argv` with placeholders."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         super().__init__(f"not verified: {' '.join(argv)}")
