@@ -112,4 +112,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if _NOT_VERIFIED:
         terminalreporter.section("not verified on this machine")
         for test, why in sorted(_NOT_VERIFIED.items()):
-            terminalreporter.write_line(f"{test.rpartition('/')[2]}: {why}")
+            terminalreporter.write_line(f"{test.removeprefix('tests/platform/')}: {why}")
