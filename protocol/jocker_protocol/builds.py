@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from .base import Params, Result
+from .lint import Finding
 
 
 class BuildContext(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -42,6 +43,8 @@ class ImageBuild(Params, frozen=True):
     """Ids of ssh agents that the client relays."""
     jail_params: list[str] = []
     """NAME=VALUE for the jails of RUN steps (FreeBSD)."""
+    ignore: list[str] = []
+    """The lines of the ignore file that the client obeyed: to warn of a COPY of what is ignored."""
 
 
 class BuildProgress(Result):
@@ -70,6 +73,8 @@ class BuildResult(Result):
     cached: int
     """Steps that were found in the cache, of `steps` that make layers."""
     steps: int
+    warnings: list[Finding] = []
+    """What `image.check` finds."""
 
 
 class CacheItem(msgspec.Struct, kw_only=True):

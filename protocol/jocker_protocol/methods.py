@@ -110,6 +110,9 @@ CATALOGUE: tuple[Method, ...] = (
     Method("builder.usage", t.BuilderUsage, t.CacheItems, "What the build cache holds."),
     Method("builder.prune", t.BuilderPrune, t.BuilderPruned, "Empty the build cache.", changes=True),
     Method(
+        "image.check", t.ImageCheck, t.Findings, "Look for mistakes in a Dockerfile, without building it."
+    ),
+    Method(
         "image.create",
         t.ImageCreate,
         t.Ticket,

@@ -143,6 +143,11 @@ class Ignore:
                 except BadPattern as error:
                     raise BadPattern(f"line {number}: {error}") from None
 
+    @property
+    def has_exceptions(self) -> bool:
+        """Whether any line takes back what an earlier one excluded."""
+        return any(rule.exception for rule in self._rules)
+
     def ignores(self, path: str) -> bool:
         """Whether the path is left out."""
         prefixes = [path]

@@ -25,6 +25,9 @@ from .builds import BuildResult as BuildResult
 from .builds import CacheItem as CacheItem
 from .builds import CacheItems as CacheItems
 from .builds import ImageBuild as ImageBuild
+from .lint import Finding as Finding
+from .lint import Findings as Findings
+from .lint import ImageCheck as ImageCheck
 from .networks import Connection as Connection
 from .networks import Endpoint, PortWish, PublishedPort
 from .networks import Member as Member

@@ -138,6 +138,15 @@ def _command(args: list[str]) -> str:
     return ""
 
 
+def _point_at(data: dict[str, Any]) -> None:
+    """The line of a Dockerfile that an error is about, and a caret under the place."""
+    if data.get("source", "").strip():
+        from .render import excerpt
+
+        line, source = data["line"], data["source"]
+        print(excerpt([""] * (line - 1) + [source], line, line, data.get("column", 1)), file=sys.stderr)
+
+
 def main() -> None:
     """The entry point: every way to end has its exit status, and no traceback without -D."""
     args = sys.argv[1:]
@@ -161,6 +170,7 @@ def main() -> None:
         if debug:
             raise
         print(f"jocker: {error.message}", file=sys.stderr)
+        _point_at(error.data)
         code = int(error.data.get("exit_code") or fails_with) if error.kind == "cannot_start" else fails_with
     except BrokenPipeError:
         # Nobody reads any more, which is their right; the interpreter must not complain at exit either.

@@ -140,3 +140,15 @@ def details(values: list[dict[str, Any]], format: str) -> None:
             print(render(format, value))
     else:
         print(json.dumps(spelled, indent=4))
+
+
+def excerpt(lines: list[str], first: int, last: int, column: int = 0, around: int = 0) -> str:
+    """Lines of a file, numbered from 1, with `around` more on both sides; a caret under `column` of the last one."""
+    out = []
+    for number in range(max(first - around, 1), min(last + around, len(lines)) + 1):
+        mark = ">>>" if around and first <= number <= last else "   " if around else ""
+        out.append(f"{number:4} | {mark}{' ' if around else ''}{lines[number - 1]}".rstrip())
+        if column and number == last:
+            blank = "".join("\t" if char == "\t" else " " for char in lines[number - 1][: column - 1])
+            out.append(f"     | {blank}^")
+    return "\n".join(out)

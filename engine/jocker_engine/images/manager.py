@@ -24,11 +24,12 @@ from ..filters import Filters
 from ..house import House
 from ..otp import Actor, ActorDown, ChildSpec, handles
 from ..platform.work import work
-from . import audit, layers
+from . import audit, checking, layers
 from .agents import Agents
 from .builder import Builder, Go
 from .cache import Free
 from .contexts import received
+from .dockerfile import parse
 from .job import Order
 from .names import ResolveImage, check_tag, with_tag
 
@@ -227,6 +228,15 @@ class ImagesManager(Actor):
             finally:
                 with trio.CancelScope(shield=True):
                     await self.system.stop_child(BUILDS, name)
+
+    @handles(t.ImageCheck)
+    async def check_dockerfile(self, message: t.ImageCheck) -> t.Findings:
+        dockerfile = parse(message.dockerfile_text, message.dockerfile)
+
+        async def found(name: str) -> ImageRecord:
+            return await self.resolve(ResolveImage(name))
+
+        return await checking.check(dockerfile, message.target, message.build_args, message.ignore, found)
 
     # --- change ---
 

@@ -298,7 +298,8 @@ class _Lexer:
             return f"${{{name}}}" if value is None and self._keep_unset else value or ""
         if operator and operator in "-+?" and name:
             word = self._until("}", False)[0]
-            value = self._value(name)
+            self._used.add(name)
+            value = self._env.get(name)  # whoever says what to do without it, expects that: it is not missing
             if value is None and self._keep_unset:
                 return self._text[begin : self._at]
             return _conditional(operator, name, value, word, colon)
@@ -316,22 +317,18 @@ class _Lexer:
     def _strip(self, operator: str) -> Callable[[str], str]:
         word = self._until("}", True)[0]
         longest = word.startswith(operator)
-        word = word[longest:]
+        tokens = _tokens(word[longest:])
         if operator == "#":
-            pattern = _pattern(_tokens(word), longest)
-            return lambda value: value[match.end() :] if (match := pattern.match(value)) else value
+            return lambda value: value[_Glob(tokens).end(value, 0, longest) or 0 :]
         # The shortest match at the end is the shortest at the beginning, all reversed.
-        backwards = _pattern(_tokens(word)[::-1], longest)
-        return lambda value: (
-            value[: len(value) - match.end()] if (match := backwards.match(value[::-1])) else value
-        )
+        return lambda value: value[: len(value) - (_Glob(tokens[::-1]).end(value[::-1], 0, longest) or 0)]
 
     def _replace(self, operator: str) -> Callable[[str], str]:
         everywhere = self._peek() == operator
         self._at += everywhere
-        pattern = _pattern(_tokens(self._until("/", True)[0]), True)
+        glob = _Glob(_tokens(self._until("/", True)[0]))
         replacement = self._until("}", True)[0]
-        return lambda value: pattern.sub(lambda _: replacement, value, count=0 if everywhere else 1)
+        return lambda value: glob.replace(value, replacement, everywhere)
 
 
 def _conditional(operator: str, name: str, value: str | None, word: str, colon: bool) -> str:
@@ -362,6 +359,51 @@ def _tokens(pattern: str) -> list[str]:
     return tokens
 
 
-def _pattern(tokens: list[str], longest: bool) -> re.Pattern[str]:
-    wild = {"*": ".*" if longest else ".*?", "?": "."}
-    return re.compile("".join(wild.get(token) or re.escape(token[-1]) for token in tokens))
+class _Glob:
+    """A pattern, cut at its stars into pieces of fixed length: no value makes it slow, as a regular expression's
+    backtracking would be.
+    """
+
+    def __init__(self, tokens: list[str]) -> None:
+        pieces: list[list[str]] = [[]]
+        for token in tokens:
+            if token == "*":
+                pieces.append([])
+            else:
+                pieces[-1].append("." if token == "?" else re.escape(token[-1]))
+        self._first, *self._rest = [re.compile("".join(piece), re.DOTALL) for piece in pieces]
+        self._last_length = len(pieces[-1])
+
+    def end(self, text: str, start: int, longest: bool) -> int | None:
+        """Where the shortest or longest match that begins at `start` ends; None when there is none."""
+        match = self._first.match(text, start)
+        for piece in self._rest[:-1]:
+            match = match and piece.search(text, match.end())
+        if match is None or not self._rest:
+            return match and match.end()
+        last, begin = self._rest[-1], match.end()
+        if not longest:
+            match = last.search(text, begin)
+            return match and match.end()
+        for at in range(len(text) - self._last_length, begin - 1, -1):
+            if last.match(text, at):
+                return at + self._last_length
+        return None
+
+    def replace(self, text: str, replacement: str, everywhere: bool) -> str:
+        """The first match, or all of them, the longest at each place; an empty one right behind another is none."""
+        out, at, done = [], 0, -1
+        while found := self._first.search(text, at):
+            end = self.end(text, found.start(), True)
+            if end is None:
+                break  # what follows a star is not there, nor is it for a later beginning
+            out.append(text[at : found.start()])
+            if end != found.start() or end != done:
+                out.append(replacement)
+            at = done = end
+            if end == found.start():
+                out.append(text[end : end + 1])
+                at += 1
+            if not everywhere or at > len(text):
+                break
+        return "".join([*out, text[at:]])
