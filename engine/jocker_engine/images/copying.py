@@ -80,5 +80,6 @@ async def copy(house: House, step: CopyStep, source: str, extra: str, rootfs: st
         "link": step.link,
         "parents": step.parents,
         "exclude": list(step.exclude),
+        "hard_links": step.source_stage is not None,
     }
     await work(house.commands, "copy_in", context_dir=source, rootfs=rootfs, **params)

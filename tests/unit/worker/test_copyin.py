@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import socket
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -310,3 +312,137 @@ def test_a_damaged_archive_is_one_line(context: Path, rootfs: Path) -> None:
     os.truncate(context / "a.tgz", 100_000)
     with pytest.raises(CopyError, match=r"^ADD failed: damaged archive"):
         copy_in(str(context), ["a.tgz"], str(rootfs), "/app", unpack=True)
+
+
+def test_directories_that_are_there_keep_owner_and_mode(context: Path, rootfs: Path) -> None:
+    (rootfs / "app" / "sub").mkdir()
+    (rootfs / "app").chmod(0o1777)
+    (rootfs / "app" / "sub").chmod(0o700)
+    copy_in(str(context), ["dir"], str(rootfs), "/app")
+    assert stat.S_IMODE((rootfs / "app").stat().st_mode) == 0o1777
+    assert stat.S_IMODE((rootfs / "app" / "sub").stat().st_mode) == 0o700
+
+
+def test_symbolic_modes(context: Path, rootfs: Path) -> None:
+    (context / "dir" / "one").chmod(0o600)
+    (context / "dir" / "sub").chmod(0o700)
+    copy_in(str(context), ["dir"], str(rootfs), "/new", chmod="u=rwX,go=rX")
+    assert stat.S_IMODE((rootfs / "new" / "one").stat().st_mode) == 0o644
+    assert stat.S_IMODE((rootfs / "new" / "sub").stat().st_mode) == 0o755
+
+
+# (sources, patterns that are left out, what is new in the root)
+EXCLUDED = [
+    (["dir"], ["one"], {"new/link", "new/sub/two"}),
+    (["dir"], ["sub"], {"new/link", "new/one"}),
+    (["dir"], ["**/t*"], {"new/link", "new/one"}),
+    (["dir"], ["*", "!sub/two"], {"new/sub/two"}),
+    (["dir"], ["*"], set()),
+    (["."], ["*/*", "*.txt", "[b-z]*"], set()),
+    (["."], ["dir/sub", "x", "*.txt", "dir2", "i*", "out", "to*", "dang*"], {"new/dir/link", "new/dir/one"}),
+    (["hom*", "x"], ["homer.txt", "1"], {"new/home.txt", "new/2/y"}),
+    (["dir*"], ["two"], {"new/link", "new/one", "new/sub/two", "new/three"}),
+]
+
+
+@pytest.mark.parametrize(("sources", "patterns", "new"), EXCLUDED)
+def test_exclude(context: Path, rootfs: Path, sources: list[str], patterns: list[str], new: set[str]) -> None:
+    before = tree(rootfs)
+    copy_in(str(context), sources, str(rootfs), "/new/", exclude=patterns)
+    assert tree(rootfs) - before == new
+
+
+# (sources, what is new in the root)
+PARENTS = [
+    (["dir/one"], {"new/dir/one"}),
+    (["./dir/sub/two", "x/1/y"], {"new/dir/sub/two", "new/x/1/y"}),
+    (["dir/sub"], {"new/dir/sub/two"}),
+    (["dir/./sub"], {"new/sub/two"}),
+    (["dir/./sub/two"], {"new/sub/two"}),
+    (["x/./*/y"], {"new/1/y", "new/2/y"}),
+    (["x/*/./y"], {"new/y"}),
+    (["**/y"], {"new/x/1/y", "new/x/2/y"}),
+    (["dir/./**/t*"], {"new/sub/two"}),
+    (["in/one"], {"new/in/one"}),
+    (["nothing*"], set()),
+]
+
+
+@pytest.mark.parametrize(("sources", "new"), PARENTS)
+def test_parents(context: Path, rootfs: Path, sources: list[str], new: set[str]) -> None:
+    (context / "dir").chmod(0o750)
+    before = tree(rootfs)
+    copy_in(str(context), sources, str(rootfs), "/new/", parents=True)
+    assert tree(rootfs) - before == new
+    if (rootfs / "new" / "dir").exists():
+        assert stat.S_IMODE((rootfs / "new" / "dir").stat().st_mode) == 0o750
+
+
+def test_parents_cannot_climb(context: Path, rootfs: Path, tmp_path: Path) -> None:
+    for source in ("../secret", "dir/../../secret", "dir/./../../secret"):
+        with pytest.raises(CopyError, match="outside the build context"):
+            copy_in(str(context), [source], str(rootfs), "/new/", parents=True)
+    (context / "up").symlink_to("../..")
+    with pytest.raises(CopyError, match="no such file"):
+        copy_in(str(context), ["up/secret"], str(rootfs), "/new/", parents=True)
+    assert "secret" not in {path.name for path in rootfs.rglob("*")}
+
+
+def test_link_follows_nothing_in_the_destination(context: Path, rootfs: Path, tmp_path: Path) -> None:
+    (rootfs / "out").symlink_to(tmp_path)
+    (rootfs / "name").symlink_to(tmp_path / "secret")
+    copy_in(str(context), ["home.txt"], str(rootfs), "/bin/", link=True)
+    copy_in(str(context), ["home.txt"], str(rootfs), "/out/x", link=True)
+    copy_in(str(context), ["home.txt"], str(rootfs), "/name", link=True)
+    assert not (rootfs / "bin").is_symlink() and (rootfs / "bin" / "home.txt").is_file()
+    assert not (rootfs / "out").is_symlink() and (rootfs / "out" / "x").is_file()
+    assert not (rootfs / "name").is_symlink() and (tmp_path / "secret").read_text() == "secret"
+    copy_in(str(context), ["dir"], str(rootfs), "/abs", link=True)
+    assert not (rootfs / "abs").is_symlink() and (rootfs / "abs" / "one").is_file()
+    assert not list((rootfs / "app").iterdir())
+
+
+def test_what_lies_beside_the_context(context: Path, rootfs: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "extra"
+    extra.mkdir()
+    make_archive(extra / "got.tar", "w", member("inside", b"1"))
+    copy_in(str(context), ["home.txt"], str(rootfs), "/new", unpack=True, extra=str(extra))
+    assert {path.name for path in (rootfs / "new").iterdir()} == {"home.txt", "got.tar"}
+    copy_in(str(context), [], str(rootfs), "/other", unpack=True, extra=str(extra), unpack_extra=True)
+    assert {path.name for path in (rootfs / "other").iterdir()} == {"inside"}
+    copy_in(str(context), [], str(rootfs), "/file", extra=str(extra))
+    assert tarfile.is_tarfile(rootfs / "file")
+
+
+def test_hard_links_of_an_image_stay_what_they_are(context: Path, rootfs: Path) -> None:
+    os.link(context / "dir" / "one", context / "dir" / "twin")
+    copy_in(str(context), ["dir"], str(rootfs), "/new", hard_links=True)
+    copy_in(str(context), ["dir"], str(rootfs), "/apart")
+    assert (rootfs / "new" / "one").samefile(rootfs / "new" / "twin")
+    assert not (rootfs / "apart" / "one").samefile(rootfs / "apart" / "twin")
+
+
+def test_zstd(context: Path, rootfs: Path) -> None:
+    need(shutil.which("zstd"), "zstd is not installed")
+    make_archive(
+        context / "a.tar",
+        "w",
+        member("one", b"x" * 100_000),
+        member("l", type=tarfile.SYMTYPE, linkname="one"),
+    )
+    subprocess.run(
+        ["zstd", "-q", str(context / "a.tar"), "-o", str(context / "a.zst")], check=True, timeout=60
+    )
+    copy_in(str(context), ["a.zst"], str(rootfs), "/new", unpack=True)
+    assert (rootfs / "new" / "l").read_bytes() == b"x" * 100_000
+    with open(context / "sparse", "wb") as file:
+        file.truncate(1 << 24)
+        file.seek(0, os.SEEK_END)
+        file.write(b"end")
+    whole = ["tar", "-C", str(context), "--sparse", "--zstd", "-cf", str(context / "b.zst"), "sparse"]
+    subprocess.run(whole, check=True, timeout=60)
+    copy_in(str(context), ["b.zst"], str(rootfs), "/new", unpack=True)
+    assert (rootfs / "new" / "sparse").read_bytes() == bytes(1 << 24) + b"end"
+    os.truncate(context / "a.zst", 30)
+    copy_in(str(context), ["a.zst"], str(rootfs), "/cut/", unpack=True)  # not to be told from any other file
+    assert (rootfs / "cut" / "a.zst").stat().st_size == 30

@@ -173,6 +173,22 @@ def test_a_bomb_stops_at_the_limit(target: Path) -> None:
     assert os.listdir(target) == []
 
 
+def test_names_longer_than_any_system_takes(target: Path) -> None:
+    for name in ("a/" * 2500 + "b", "a" * 5000):
+        with pytest.raises(ArchiveError, match="a name in the archive is too long: a"):
+            import_tar(write(target.parent / "tar", file(name)), str(target))
+    assert not any(path.name == "b" for path in target.rglob("*"))
+
+
+def test_holes_count_as_content(target: Path) -> None:
+    with open(target.parent / "sparse", "wb") as content:
+        content.truncate(1 << 40)
+    path = target.parent / "tar"
+    subprocess.run(["tar", "-C", target.parent, "--sparse", "-cf", path, "sparse"], check=True, timeout=60)
+    with pytest.raises(ArchiveError, match="bytes of content"):
+        import_tar(str(path), str(target))
+
+
 def test_devices(target: Path) -> None:
     path = write(target.parent / "tar", ("null", tarfile.CHRTYPE, ""), devmajor=1, devminor=3)
     with pytest.raises(ArchiveError, match=r"^'null' is a device node, which is not allowed here$"):

@@ -30,6 +30,7 @@ def copy_in(
     link: bool = False,
     parents: bool = False,
     exclude: list[str] | None = None,
+    hard_links: bool = False,
 ) -> dict[str, int]:
     """Copy sources (patterns relative to the context), and all files of the directory `extra`, to `destination`
     (absolute, inside the root).
@@ -39,7 +40,8 @@ def copy_in(
     belongs to `chown` (uid, gid), 0:0 without. A directory that is there already keeps its owner and mode.
     `unpack` extracts sources that are tar archives, also compressed, known by their content: what they hold keeps
     its mode and, without `chown`, its owner. With `link` nothing in the destination is followed: links on the way
-    are replaced by directories. With `parents` sources keep their paths. Without root all belongs to the caller.
+    are replaced by directories. With `parents` sources keep their paths. `hard_links` says that those of the source mean
+    something; the files of a context may share theirs for reasons of their own. Without root all belongs to the caller.
 
     Returns {"files": entries made that are not directories}. Raises CopyError (one line), OSError.
     """
@@ -49,7 +51,7 @@ def copy_in(
         found = [(source, unpack) for source in find_sources(context_dir, sources, parents)]
         for name in sorted(os.listdir(extra)) if extra else []:
             found.append((Source(name, os.path.join(extra, name), ""), unpack_extra))
-        copier = _CopyIn(rootfs, chown, chmod, link)
+        copier = _CopyIn(rootfs, chown, chmod, link, hard_links)
         several = len(found) > 1 or destination.endswith(("/", "/.", "/.."))
         for source, unpacks in found:
             if os.path.isdir(source.path):
@@ -71,13 +73,16 @@ def copy_in(
 class _CopyIn:
     """Writes into one root; paths named `inside` are absolute within it."""
 
-    def __init__(self, rootfs: str, chown: list[int] | None, chmod: str, link: bool) -> None:
+    def __init__(
+        self, rootfs: str, chown: list[int] | None, chmod: str, link: bool, hard_links: bool
+    ) -> None:
         self.files = 0
         self._rootfs = os.path.realpath(rootfs)
         self._chown = (chown[0], chown[1]) if chown else None
         self._owner = self._chown or (0, 0)
         self._chmod = parse_mode(chmod) if chmod else None
         self._link = link
+        self._hard_links = hard_links
         self._root = os.geteuid() == 0
         self._copier = TreeCopier()
         self._linked: dict[tuple[int, int], str] = {}
@@ -146,7 +151,7 @@ class _CopyIn:
     def _entry(self, source: str, target: str, status: os.stat_result) -> None:
         self._make_room(target)
         key = (status.st_dev, status.st_ino)
-        if status.st_nlink > 1 and key in self._linked:
+        if key in self._linked:
             os.link(self._linked[key], target, follow_symlinks=False)
             self.files += 1
             return
@@ -163,7 +168,7 @@ class _CopyIn:
             except PermissionError:
                 return  # device nodes are root's
         self._attributes(source, target, status)
-        if status.st_nlink > 1:
+        if self._hard_links and status.st_nlink > 1:
             self._linked[key] = target
         self.files += 1
 

@@ -46,7 +46,8 @@ def fetch(
         try:
             digests.append(_get(opener, url, target, checksum, max_bytes, time.monotonic() + max_seconds))
         except urllib.error.HTTPError as error:
-            raise FetchError(f"{_shown(url)}: HTTP status {error.code} {error.reason}") from None
+            reason = " ".join(str(error.reason).split())
+            raise FetchError(f"{_shown(url)}: HTTP status {error.code}: {reason}") from None
         except urllib.error.URLError as error:
             raise FetchError(
                 f"{_shown(url)}: {getattr(error.reason, 'strerror', None) or error.reason}"

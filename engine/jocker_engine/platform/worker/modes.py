@@ -61,6 +61,7 @@ def _apply(mode: int, directory: bool, who: set[str], operator: str, what: str) 
         return mode | changed
     if operator == "-":
         return mode & ~changed
+    mask |= 0o1000 if "o" in who else 0
     if not directory:  # of a directory, = keeps what is not named
         mask |= sum(special.get(one, 0) for one in who)
     return mode & ~mask | changed

@@ -114,6 +114,8 @@ def _unzstd(path: str) -> Iterator[tarfile.TarFile]:
                 archive = tarfile.open(fileobj=process.stdout, mode="r|", tarinfo=_Header)  # noqa: SIM115
             except _DAMAGED:
                 raise ArchiveError("what this zstd file holds is not a tar archive") from None
+            # tarfile asks its own stream, which goes forwards only and has no such method (CPython 3.11).
+            cast("Any", archive.fileobj).seekable = lambda: True
             with archive:
                 yield archive
         finally:
@@ -250,7 +252,7 @@ class Extraction:
     def _content(self, content: IO[bytes] | None, path: str, member: tarfile.TarInfo) -> None:
         assert content is not None  # it is a regular file
         extents: list[tuple[int, int]] = cast("Any", member).sparse or [(0, member.size)]
-        self.bytes += sum(size for _, size in extents)
+        self.bytes += member.size  # with its holes: somebody will read them
         if self._max_bytes and self.bytes > self._max_bytes:
             raise ArchiveError(f"the archive has more than {self._max_bytes} bytes of content")
         with open(path, "xb") as file:
