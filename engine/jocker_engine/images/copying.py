@@ -37,11 +37,25 @@ def beside(house: House, held: set[str], step: CopyStep) -> Iterator[str]:
 
 
 async def fetch(house: House, step: CopyStep, directory: str) -> list[str]:
-    """Get the URLs into the directory of `beside`; their digests, for the cache. Raises PlatformError, OSError."""
-    if not step.urls:
-        return []
-    got = await work(house.commands, "fetch", urls=list(step.urls), target=directory, checksum=step.checksum)
-    digests: list[str] = got["digests"]
+    """Get URLs and repositories into the directory of `beside`; their digests, for the cache. Raises PlatformError,
+    OSError.
+    """
+    digests: list[str] = []
+    if step.urls:
+        got = await work(
+            house.commands, "fetch", urls=list(step.urls), target=directory, checksum=step.checksum
+        )
+        digests += got["digests"]
+    if step.repositories:
+        got = await work(
+            house.commands,
+            "clone",
+            repositories=list(step.repositories),
+            target=directory,
+            keep=step.keep_git_dir,
+            checksum=step.checksum,
+        )
+        digests += got["commits"]
     return digests
 
 

@@ -17,6 +17,7 @@ from jocker_protocol.patterns import BadPattern, Ignore
 from jocker_protocol.types import Healthcheck, ImageConfig
 
 from ..containers.signals import parse_signal
+from ..platform.worker.clone import CloneError, parse_repository
 from ..platform.worker.modes import BadMode, parse_mode
 from .dockerfile import Dockerfile, Heredoc, Instruction, json_words, parse_triggers
 from .mounts import BadMount, parse_mount
@@ -28,9 +29,9 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DEFAULT_SHELL = ["/bin/sh", "-c"]
 _PORT = re.compile(r"(?:.*:)?(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp)?)?", re.IGNORECASE)
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
-_GIT = re.compile(
-    r"(?:git|ssh)://|git@[\w.-]+:|https?://[^?#]+\.git(?:[?#]|$)|(?:https?://)?github\.com/[^/]+/[^/]+\.git"
-)
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_GIT = re.compile(r"(?:git|ssh)://|git@[\w.-]+:|https?://[^?#]+\.git(?:[?#]|$)")
+"""As Docker tells repositories from files and URLs."""
 
 
 @dataclass
@@ -310,18 +311,24 @@ class BuildState:
     def _copy(self, instruction: Instruction, stages: tuple[Stage, ...]) -> Step:
         adds = instruction.keyword == "ADD"
         sources, documents, destination = self._sources(instruction)
-        urls = tuple(word for word in sources if word.startswith(("http://", "https://")))
-        for word in sources:
-            if not adds and word in urls:
-                raise self._fail(instruction, "COPY takes no URL; ADD does", word)
-            if _GIT.match(word):
-                what = "ADD of a git repository is not there: clone it in a RUN, or name an archive"
-                raise self._fail(instruction, what, word)
+        repositories = tuple(word for word in sources if _GIT.match(word))
+        remote = ("http://", "https://")
+        urls = tuple(word for word in sources if word.startswith(remote) and word not in repositories)
+        for word in (*urls, *repositories):
+            if not adds:
+                what = "git repository" if word in repositories else "URL"
+                raise self._fail(instruction, f"COPY takes no {what}; ADD does", word)
+        for word in repositories:
+            try:
+                parse_repository(word)
+            except CloneError as error:
+                raise self._fail(instruction, str(error), word) from None
         checksum = self._flag(instruction, "checksum")
-        if checksum and not _CHECKSUM.fullmatch(checksum):
-            raise self._fail(instruction, f"--checksum={checksum}: must be sha256:HEX", "--checksum")
-        if checksum and (len(urls) != 1 or len(sources) + len(documents) != 1):
+        if checksum and (len(urls) + len(repositories) != 1 or len(sources) + len(documents) != 1):
             raise self._fail(instruction, "--checksum is for one source, a URL", "--checksum")
+        if checksum and not (_CHECKSUM if urls else _COMMIT).fullmatch(checksum):
+            what = "sha256:HEX" if urls else "the commit, in hex"
+            raise self._fail(instruction, f"--checksum={checksum}: must be {what}", "--checksum")
         chown, chmod = self._flag(instruction, "chown"), self._flag(instruction, "chmod")
         try:
             parse_mode(chmod or "0")
@@ -337,7 +344,7 @@ class BuildState:
             instruction.line,
             "",
             instruction.text,
-            sources=tuple(word for word in sources if word not in urls),
+            sources=tuple(word for word in sources if word not in urls + repositories),
             destination=destination,
             chown=chown,
             chmod=chmod,
@@ -347,13 +354,14 @@ class BuildState:
             parents=instruction.switch("parents"),
             exclude=exclude,
             urls=urls,
+            repositories=repositories,
             checksum=checksum,
             keep_git_dir=instruction.switch("keep-git-dir"),
             heredocs=documents,
         )
         canonical = (
             f"{instruction.keyword} {words} chown={chown} chmod={chmod} link={step.link} parents={step.parents} "
-            f"exclude={exclude} unpack={step.unpack},{step.unpack_urls} checksum={checksum} "
+            f"exclude={exclude} unpack={step.unpack},{step.unpack_urls} keep={step.keep_git_dir} checksum={checksum} "
             f"docs={[(document.name, document.content) for document in documents]}"
         )
         source = instruction.flag("from")

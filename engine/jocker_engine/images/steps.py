@@ -101,8 +101,10 @@ class CopyStep(Step):
     exclude: tuple[str, ...] = ()
     """Patterns as in an ignore file, relative to each source."""
     urls: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+    """Of git, as REMOTE[#REF[:SUBDIRECTORY]]."""
     checksum: str = ""
-    """sha256:HEX of the only URL."""
+    """sha256:HEX of the only URL, or the beginning of the only repository's commit."""
     keep_git_dir: bool = False
     heredocs: tuple[Heredoc, ...] = ()
     """Files of these names with this content, beside the sources."""

@@ -14,6 +14,7 @@ import sys
 OPERATIONS = {
     "begin_context": "context",
     "clamp_times": "layertar",
+    "clone": "clone",
     "compare_trees": "copytree",
     "copy_in": "copyin",
     "copy_tree": "copytree",
@@ -34,7 +35,7 @@ OPERATIONS = {
 }
 """Operation -> the module that has the function of this name."""
 
-ANSWERS = ("ArchiveError", "ContextRefused", "CopyError", "FetchError", "HostRootError", "RecipeError")
+ANSWERS = ("ArchiveError", "CloneError", "ContextRefused", "CopyError", "FetchError", "HostRootError", "RecipeError")
 """Errors that are one line for the user; by name, so that their modules need not be imported."""
 
 
