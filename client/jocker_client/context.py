@@ -23,19 +23,32 @@ class ContextError(Exception):
     """The directory cannot be packed; one line."""
 
 
+def ignore_lines(path: str, dockerfile: str) -> list[str]:
+    """Of the ignore file of a context: DOCKERFILE.dockerignore, else .dockerignore in the context, else none. Raises
+    ContextError.
+    """
+    return [line.encode(errors="replace").decode() for line in _ignore(path, dockerfile)[1]]
+
+
 def read_ignore(path: str, dockerfile: str) -> Ignore:
-    """The rules for a context: DOCKERFILE.dockerignore, else .dockerignore in the context, else none."""
+    """The rules that these lines are. Raises ContextError."""
+    name, lines = _ignore(path, dockerfile)
+    try:
+        return Ignore(lines)
+    except BadPattern as error:
+        raise ContextError(f"{name}: {error}") from None
+
+
+def _ignore(path: str, dockerfile: str) -> tuple[str, list[str]]:
     for name in (f"{dockerfile}.dockerignore", os.path.join(path, ".dockerignore")):
         try:
             with open(name, encoding="utf-8", errors="surrogateescape") as file:
-                return Ignore(file)
+                return name, file.read().split("\n")
         except FileNotFoundError:
             continue
-        except BadPattern as error:
-            raise ContextError(f"{name}: {error}") from None
         except OSError as error:
             raise ContextError(f"{name} cannot be read: {error.strerror}") from None
-    return Ignore()
+    return "", []
 
 
 def pack_dir(path: str) -> Iterator[bytes]:

@@ -17,6 +17,8 @@ class ImageCheck(Params, frozen=True):
     target: str = ""
     ignore: list[str] = []
     """The lines of the ignore file."""
+    contexts: list[str] = []
+    """Names of further contexts, which are no stages either."""
 
 
 class Finding(msgspec.Struct, kw_only=True):

@@ -18,8 +18,8 @@ import click
 from jocker_protocol import wire
 from jocker_protocol.errors import BuildFailed, from_wire
 
-from ..connection import Stream, Unreachable
-from ..context import ContextError
+from ..connection import Connection, Stream, Unreachable
+from ..context import ContextError, ignore_lines
 from . import options
 from .progress import Quiet, choose
 
@@ -84,15 +84,29 @@ _TAR_MAGIC = slice(257, 262)
     default="auto",
     help="How to show what happens.",
 )
+@_O(
+    "--check",
+    is_flag=True,
+    help="Look for mistakes in the Dockerfile; build nothing. Exit status 1 if there are any.",
+)
+@_O(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How --check shows what it finds.",
+)
 @_O("--iidfile", default=None, metavar="FILE", help="Write the image's id to this file.")
 @click.argument("path")
 @click.pass_context
 def build(ctx: click.Context, /, path: str, dockerfile: str, **given: Any) -> None:  # fmt: skip
     """Build an image from a Dockerfile and the files in PATH; - reads a tar, or a Dockerfile alone."""
+    arguments = {item.partition("=")[0]: item.partition("=")[2] for item in options.env(given["build_args"])}
+    if given["check"]:
+        ctx.exit(_check(ctx.obj.engine, path, dockerfile, given, arguments))
     wish, contexts = _contexts(path, dockerfile, given["named"])
     if given["shell"] and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.ClickException("--debug needs a terminal for its shell")
-    arguments = {item.partition("=")[0]: item.partition("=")[2] for item in options.env(given["build_args"])}
     agents = dict(_agent(item) for item in given["ssh"])
     if given["network"] == "default":
         given["network"] = ""
@@ -124,9 +138,42 @@ def build(ctx: click.Context, /, path: str, dockerfile: str, **given: Any) -> No
             ctx.exit(_look_inside(engine, error.data))
         raise
     show.result(result)
+    if result["warnings"] and not given["quiet"] and given["progress"] not in ("quiet", "rawjson"):
+        from .check import summary
+
+        click.echo(summary(result["warnings"]), err=True)
     if given["iidfile"]:
         with open(given["iidfile"], "w", encoding="ascii") as file:
             file.write(result["image_id"])
+
+
+def _check(
+    engine: Connection, path: str, dockerfile: str, given: dict[str, Any], arguments: dict[str, str]
+) -> int:
+    """The exit status of --check."""
+    from .check import check
+
+    file = os.path.join(path, "Dockerfile") if dockerfile in ("", "-") else dockerfile
+    if "-" in (path, dockerfile):
+        name, text = "Dockerfile", _decode(sys.stdin.buffer.read(), "-")
+    else:
+        name, text = os.path.basename(file), _read_dockerfile(path, file)
+    try:
+        ignore = ignore_lines(path, file) if path != "-" else []
+    except ContextError as error:
+        raise click.ClickException(str(error)) from None
+    contexts = [item.partition("=")[0].lower() for item in given["named"]]
+    clean = check(
+        engine,
+        text,
+        given["format_"],
+        dockerfile=name,
+        build_args=arguments,
+        target=given["target"],
+        ignore=ignore,
+        contexts=contexts,
+    )
+    return 0 if clean else 1
 
 
 @contextmanager
@@ -185,6 +232,7 @@ def _contexts(path: str, dockerfile: str, named: Iterable[str]) -> tuple[dict[st
             text = _read_dockerfile(path, file)
             wish["dockerfile"] = os.path.basename(file)
         contexts[""] = _directory(Context, path, file)
+        wish["ignore"] = ignore_lines(path, file)
     if text is not None:
         wish["dockerfile_text"] = text
     for item in named:

@@ -20,11 +20,11 @@ from ..db.records import ImageRecord
 from ..house import House
 from ..otp import Actor, handles
 from ..platform.rootfs import resolve
-from . import layers
+from . import checking, layers
 from .cache import Free
-from .dockerfile import parse
+from .dockerfile import Dockerfile, parse
 from .job import Job, Order
-from .names import with_tag
+from .names import ResolveImage, with_tag
 from .stages import plan
 from .stagework import StageWork
 
@@ -44,6 +44,7 @@ class Builder(Actor):
     def __init__(self, house: House, order: Order) -> None:
         self._house = house
         self._order = order
+        self._warnings: list[t.Finding] = []
 
     async def init(self) -> None:
         self._job = Job(self._house, self.system, self.name, self._order)
@@ -82,7 +83,9 @@ class Builder(Actor):
             grows=True,
         )
         await self._forget(replaced)
-        return t.BuildResult(image_id=image.id, tags=tags, cached=job.cached, steps=job.made)
+        return t.BuildResult(
+            image_id=image.id, tags=tags, cached=job.cached, steps=job.made, warnings=self._warnings
+        )
 
     async def _stages(self) -> ImageRecord:
         job, request = self._job, self._order.request
@@ -90,6 +93,7 @@ class Builder(Actor):
         todo = plan(dockerfile, request.target, request.build_args)
         for name in todo.unused_args:
             await job.tell("warning", text=f"build argument {name} is not used: no ARG {name}")
+        self._warnings = await self._lint(dockerfile)
         job.expect(todo.every, todo.stages)
         scopes: dict[int, dict[str, str]] = {}
         first: BaseException | None = None
@@ -102,6 +106,19 @@ class Builder(Actor):
         if first is not None:
             raise first
         return await job.stage(todo.stages[-1].index)
+
+    async def _lint(self, dockerfile: Dockerfile) -> list[t.Finding]:
+        request = self._order.request
+
+        async def resolve(name: str) -> ImageRecord:
+            image: ImageRecord = await self.system.ref("images").call(ResolveImage(name))
+            return image
+
+        found = await checking.findings(
+            dockerfile, request.target, request.build_args, request.ignore, self._order.roots, resolve
+        )
+        checking.refuse_if_asked(dockerfile, found)
+        return found
 
     def _read_dockerfile(self) -> str:
         request = self._order.request

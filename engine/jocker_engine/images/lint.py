@@ -132,13 +132,17 @@ def lint(
     build_args: dict[str, str],
     images: Mapping[str, Base],
     ignore: Iterable[str],
+    contexts: Iterable[str] = (),
 ) -> list[Finding]:
-    """All findings, in the order of lines. `images`: those that there are. Raises BadDockerfile."""
+    """All findings, in the order of lines. `images`: those that there are; `contexts`: names of further contexts.
+    Raises BadDockerfile.
+    """
     try:
         rules = Ignore(ignore)
     except BadPattern as error:
         raise BadDockerfile(f"the ignore file: {error}") from None
-    linter = _Linter(dockerfile, plan(dockerfile, target, build_args), build_args, images, rules)
+    todo = plan(dockerfile, target, build_args)
+    linter = _Linter(dockerfile, todo, build_args, images, rules, frozenset(contexts))
     linter.file()
     states: dict[int, BuildState] = {}
     for stage in linter.plan.every:
@@ -154,12 +158,14 @@ class _Linter:
         build_args: dict[str, str],
         images: Mapping[str, Base],
         ignore: Ignore,
+        contexts: frozenset[str],
     ) -> None:
         self.plan = plan
         self._dockerfile = dockerfile
         self._build_args = build_args
         self._images = images
         self._ignore = ignore
+        self._contexts = contexts
         self._options = options_of(dockerfile)
         self._found: list[Finding] = []
         self._froms = [each for each in dockerfile.instructions if each.keyword == "FROM"]
@@ -411,7 +417,7 @@ class _Linter:
         froms += re.findall(r"(?:^|,)from=([^,]+)", "\n".join(instruction.flag_values("mount")), re.MULTILINE)
         for name in filter(None, froms):
             is_stage = any(other.is_called(name) for other in self.plan.every)
-            if is_stage or name in self._images or name in _RESERVED:
+            if is_stage or name in self._images or name.lower() in self._contexts or name in _RESERVED:
                 continue
             if _PLAIN_NAME.fullmatch(name):  # an image of some registry has more to its name
                 likely = meant_stage(self.plan.every, name)

@@ -29,7 +29,6 @@ from .agents import Agents
 from .builder import Builder, Go
 from .cache import Free
 from .contexts import received
-from .dockerfile import parse
 from .job import Order
 from .names import ResolveImage, check_tag, with_tag
 
@@ -231,12 +230,10 @@ class ImagesManager(Actor):
 
     @handles(t.ImageCheck)
     async def check_dockerfile(self, message: t.ImageCheck) -> t.Findings:
-        dockerfile = parse(message.dockerfile_text, message.dockerfile)
-
         async def found(name: str) -> ImageRecord:
             return await self.resolve(ResolveImage(name))
 
-        return await checking.check(dockerfile, message.target, message.build_args, message.ignore, found)
+        return await checking.check(message, found)
 
     # --- change ---
 

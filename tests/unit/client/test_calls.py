@@ -50,6 +50,8 @@ inspect --type image -f {{.Id}} a
 inspect --type volume a
 build -t t --build-arg A=b --label a=b --no-cache --target x CONTEXT
 build -q CONTEXT
+build --check --target x --build-arg A=b --build-context c=d CONTEXT
+build --check --format json CONTEXT
 build -f Dockerfile --build-context more=. --build-context image=docker-image://base --pull CONTEXT
 build --no-cache-filter one,two --network default --secret id=a,src=Dockerfile -J allow.mount --progress plain CONTEXT
 builder du

@@ -35,7 +35,15 @@ OPERATIONS = {
 }
 """Operation -> the module that has the function of this name."""
 
-ANSWERS = ("ArchiveError", "CloneError", "ContextRefused", "CopyError", "FetchError", "HostRootError", "RecipeError")
+ANSWERS = (
+    "ArchiveError",
+    "CloneError",
+    "ContextRefused",
+    "CopyError",
+    "FetchError",
+    "HostRootError",
+    "RecipeError",
+)
 """Errors that are one line for the user; by name, so that their modules need not be imported."""
 
 
