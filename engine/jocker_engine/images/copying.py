@@ -70,8 +70,15 @@ async def digest(house: House, step: CopyStep, source: str) -> list[str]:
         sources=list(step.sources),
         parents=step.parents,
         exclude=list(step.exclude),
+        where=_where(step),
     )
     return [found["digest"]]
+
+
+def _where(step: CopyStep) -> str:
+    if step.source_stage is not None:
+        return f"stage {step.source_stage}"
+    return step.source_image or "the build context"
 
 
 async def copy(house: House, step: CopyStep, source: str, extra: str, rootfs: str) -> None:
@@ -94,6 +101,7 @@ async def copy(house: House, step: CopyStep, source: str, extra: str, rootfs: st
         "link": step.link,
         "parents": step.parents,
         "exclude": list(step.exclude),
+        "where": _where(step),
         "hard_links": step.source_stage is not None,
     }
     await work(house.commands, "copy_in", context_dir=source, rootfs=rootfs, **params)

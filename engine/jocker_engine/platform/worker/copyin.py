@@ -31,6 +31,7 @@ def copy_in(
     parents: bool = False,
     exclude: list[str] | None = None,
     hard_links: bool = False,
+    where: str = "the build context",
 ) -> dict[str, int]:
     """Copy sources (patterns relative to the context), and all files of the directory `extra`, to `destination`
     (absolute, inside the root).
@@ -48,7 +49,7 @@ def copy_in(
     word = "ADD" if unpack else "COPY"
     try:
         excluded = Excluded(exclude or [])
-        found = [(source, unpack) for source in find_sources(context_dir, sources, parents)]
+        found = [(source, unpack) for source in find_sources(context_dir, sources, parents, where)]
         for name in sorted(os.listdir(extra)) if extra else []:
             found.append((Source(name, os.path.join(extra, name), ""), unpack_extra))
         copier = _CopyIn(rootfs, chown, chmod, link, hard_links)

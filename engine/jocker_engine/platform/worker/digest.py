@@ -11,7 +11,11 @@ from .sources import Excluded, find_sources
 
 
 def digest(
-    context_dir: str, sources: list[str], parents: bool = False, exclude: list[str] | None = None
+    context_dir: str,
+    sources: list[str],
+    parents: bool = False,
+    exclude: list[str] | None = None,
+    where: str = "the build context",
 ) -> dict[str, str]:
     """{"digest": sha256 in hex} over names, types, modes, link targets and contents of what COPY would take.
 
@@ -19,7 +23,7 @@ def digest(
     """
     total = hashlib.sha256()
     excluded = Excluded(exclude or [])
-    for source in find_sources(context_dir, sources, parents):
+    for source in find_sources(context_dir, sources, parents, where):
         status = os.stat(source.path)
         if not stat.S_ISDIR(status.st_mode):
             if not excluded.file(source):

@@ -30,18 +30,20 @@ class Source(NamedTuple):
     """With --parents the path that it keeps below the destination; "" without."""
 
 
-def find_sources(context: str, patterns: list[str], parents: bool = False) -> list[Source]:
-    """Sources of patterns in order, matches sorted.
+def find_sources(
+    context: str, patterns: list[str], parents: bool = False, where: str = "the build context"
+) -> list[Source]:
+    """Sources of patterns in order, matches sorted; `where` is what messages call the context.
 
     Links are followed inside the context, also the last one. A wildcard may match nothing. Raises CopyError.
     """
-    return [source for pattern in patterns for source in _matches(context, pattern, parents)]
+    return [source for pattern in patterns for source in _matches(context, pattern, parents, where)]
 
 
-def _matches(context: str, pattern: str, parents: bool) -> list[Source]:
+def _matches(context: str, pattern: str, parents: bool, where: str) -> list[Source]:
     cleaned = clean(pattern)
     if cleaned == ".." or cleaned.startswith("../"):
-        raise CopyError(f"{pattern!r} is outside the build context")
+        raise CopyError(f"{pattern!r} is outside {where}")
     parts = [part for part in cleaned.split("/") if part not in ("", ".")]
     pivot = 0  # so many parts are not kept
     if parents and "/./" in pattern:
@@ -52,9 +54,9 @@ def _matches(context: str, pattern: str, parents: bool) -> list[Source]:
     if fixed == len(parts):
         path = resolve(context, "/" + base)
         if not os.path.lexists(path):
-            raise CopyError(f"no such file in the build context: {pattern!r}")
+            raise CopyError(f"no such file in {where}: {pattern!r}")
         if pattern.endswith("/") and not os.path.isdir(path):
-            raise CopyError(f"not a directory in the build context: {pattern!r}")
+            raise CopyError(f"not a directory in {where}: {pattern!r}")
         return [Source(base, path, _kept(base, pivot) if parents else "")]
     names = [base]
     try:
@@ -65,7 +67,7 @@ def _matches(context: str, pattern: str, parents: bool) -> list[Source]:
     found = [(name, resolve(context, "/" + name)) for name in names if name]
     for name, path in found:
         if not os.path.lexists(path):
-            raise CopyError(f"{name!r} in the build context is a link to nothing there")
+            raise CopyError(f"{name!r} in {where} is a link to nothing there")
     return [Source(name, path, _kept(name, pivot) if parents else "") for name, path in found]
 
 
