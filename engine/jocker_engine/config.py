@@ -36,6 +36,8 @@ class Config(msgspec.Struct, kw_only=True):
     """The dataset that volumes are below; "": `zroot`/volumes."""
     base_layer_dataset: str = ""
     """What FROM scratch is, a dataset or a snapshot of one; "": an empty image."""
+    freebsd_mirror: str = "https://download.freebsd.org"
+    """Where `image create fetch-auto` finds releases/MACHINE/ARCH/RELEASE/base.txz."""
     default_network: Literal["host", "none"] = "host"
     stop_timeout: int = 10
     """Seconds between a container's stop signal and KILL, unless it says otherwise."""

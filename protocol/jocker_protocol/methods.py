@@ -117,7 +117,7 @@ CATALOGUE: tuple[Method, ...] = (
         t.ImageCreate,
         t.Ticket,
         "Make a base image.",
-        stream="up: stdin (a tar, when source is tar), eof; ends with result {id} or error",
+        stream="up: stdin (a tar, when source is tar), eof; down: progress (CreateProgress); ends with result {id} or error",
         changes=True,
     ),
     Method("image.list", t.ImageList, t.Images, "Images."),

@@ -382,12 +382,30 @@ class ContainerLogs(Params, frozen=True):
 
 
 class ImageCreate(Params, frozen=True):
-    """`image.create`: a base image from a tar on the stream, or from programs of the engine's host."""
+    """`image.create`: a base image. `source`: a tar on the stream; programs of the engine's host; an archive such as
+    FreeBSD's base.txz (fetch; fetch-auto finds the one of the engine's machine); a ZFS dataset, copied or cloned.
+    """
 
-    tag: str
-    source: Literal["tar", "host"]
+    source: Literal["tar", "host", "fetch", "fetch-auto", "zfs-copy", "zfs-clone"]
+    tag: str = ""
+    """"" only with fetch-auto: freebsd:RELEASE."""
     programs: list[str] = []
+    location: str = ""
+    """fetch: a URL, or an absolute path on the engine's host. zfs-copy, zfs-clone: DATASET[@SNAPSHOT]."""
+    dns: bool = True
+    """fetch, fetch-auto: the host's resolv.conf is copied in; so, below, its localtime."""
+    localtime: bool = True
+    force: bool = False
+    """fetch: also without a MANIFEST to verify it by. fetch-auto: also when kernel and userland differ."""
     config: ImageConfig | None = None
+
+
+class CreateProgress(Result):
+    """A PROGRESS frame of `image.create`. `event`: fetch (`bytes` are here), unpack; `text` is what."""
+
+    event: str
+    text: str
+    bytes: int = 0
 
 
 class ImageRef(Params, frozen=True):

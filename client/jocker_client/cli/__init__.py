@@ -23,7 +23,7 @@ CONTAINER = {
     "start": (_C, "start"), "stop": (_C, "stop"), "wait": (_C, "wait"),
 }  # fmt: skip
 IMAGE = {
-    "build": ("build", "build"), "create": (_I, "create"), "inspect": (_I, "inspect"), "ls": (_I, "images"),
+    "build": ("build", "build"), "create": ("base", "create"), "inspect": (_I, "inspect"), "ls": (_I, "images"),
     "list": (_I, "images"), "rm": (_I, "rmi"), "tag": (_I, "tag"),
 }  # fmt: skip
 BUILDER = {"build": ("build", "build"), "du": ("builder", "du"), "prune": ("builder", "prune")}

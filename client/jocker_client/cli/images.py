@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,11 +9,12 @@ import click
 
 from jocker_protocol import wire
 
-from ..context import ContextError, pack_dir
+from ..context import ContextError
 from . import options, render
 
 
-def _upload(stream: Any, chunks: Iterator[bytes]) -> None:
+def upload(stream: Any, chunks: Iterator[bytes]) -> None:
+    """Send what the engine wants to have, up to its end."""
     try:
         for chunk in chunks:
             for start in range(0, len(chunk), wire.MAX_FRAME):
@@ -65,62 +65,6 @@ def images(
             print(identity)
     else:
         render.listing(rows, _COLUMNS, format_)
-
-
-@click.command()
-@click.option("-t", "--tag", required=True, metavar="NAME[:TAG]")
-@click.option(
-    "--from-tar", default=None, metavar="FILE", help="A tar of a root file system; - for standard input."
-)
-@click.option("--from-dir", default=None, metavar="DIR", help="A directory that is a root file system.")
-@click.option(
-    "--from-host", is_flag=True, help="PROGRAMS of the engine's host, with the libraries they need."
-)
-@click.argument("programs", nargs=-1)
-@click.pass_context
-def create(
-    ctx: click.Context,
-    tag: str,
-    from_tar: str | None,
-    from_dir: str | None,
-    from_host: bool,
-    programs: tuple[str, ...],
-) -> None:
-    """Make a base image: --from-tar FILE, --from-dir DIR, or --from-host PROGRAM..."""
-    if [from_tar is not None, from_dir is not None, from_host].count(True) != 1:
-        raise click.UsageError("give one of --from-tar FILE, --from-dir DIR, --from-host PROGRAM...")
-    if bool(programs) != from_host:
-        raise click.UsageError(
-            "--from-host takes the programs to put in, such as: --from-host sh ls cat"
-            if from_host
-            else "only --from-host takes programs"
-        )
-    chunks: Iterator[bytes] = iter(())
-    try:
-        if from_tar is not None:
-            chunks = _chunks(from_tar)
-        elif from_dir is not None:
-            chunks = pack_dir(from_dir)
-    except ContextError as error:
-        raise click.ClickException(str(error)) from None
-    engine = ctx.obj.engine
-    ticket = engine.call(
-        "image.create", tag=tag, source="host" if from_host else "tar", programs=list(programs)
-    )
-    with engine.stream(ticket["token"]) as stream:
-        _upload(stream, chunks)
-        click.echo(stream.result()["id"])
-
-
-def _chunks(path: str) -> Iterator[bytes]:
-    file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
-
-    def read() -> Iterator[bytes]:
-        with file:
-            while chunk := file.read(1 << 18):
-                yield chunk
-
-    return read()
 
 
 @click.command()

@@ -11,6 +11,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ from .. import events
 from ..clock import new_id
 from ..containers.messages import Attach, CheckAttach, CheckExec, Exec, Logs, Restart
 from ..house import House
-from ..images.manager import MakeBase
+from ..images.base import MakeBase
 from ..images.names import check_tag
 from ..otp import Node, System
 from ..parting import say_last
@@ -241,15 +242,25 @@ class _Handlers:
         return self._broker.ticket(partial(serve_build, self._system, params))
 
     async def create_image(self, params: t.ImageCreate, peer: Peer) -> t.Ticket:
-        check_tag(params.tag)
+        if params.tag:
+            check_tag(params.tag)
 
         async def serve(connection: StreamConnection) -> None:
             upload = await self._receive(connection)
             try:
-                if params.source == "tar" and not upload:
-                    raise InvalidParams("source: tar, but no tar was sent")
-                wanted = upload if params.source == "tar" else ""
-                await connection.result(await self._ask("images", MakeBase(params, wanted)))
+                send, receive = trio.open_memory_channel[t.CreateProgress](16)
+
+                def tell(progress: t.CreateProgress) -> None:
+                    with suppress(
+                        trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError
+                    ):  # the next one says more
+                        send.send_nowait(progress)
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_send_progress, connection, receive)
+                    async with send:
+                        created = await self._ask("images", MakeBase(params, upload, tell))
+                await connection.result(created)
             finally:
                 _remove(upload)
 
@@ -273,6 +284,14 @@ class _Handlers:
         if not size:
             _remove(path)
         return path if size else ""
+
+
+async def _send_progress(
+    connection: StreamConnection,
+    progress: trio.MemoryReceiveChannel[t.CreateProgress],
+) -> None:
+    async for item in progress:
+        await connection.send_json(wire.PROGRESS, item)
 
 
 def _remove(path: str) -> None:

@@ -19,6 +19,7 @@ from ..house import House
 from ..otp import System
 from . import copying
 from .agents import Agents
+from .base import Scratch
 from .cache import Hold, Recall, Remember
 from .contexts import Root
 from .dockerfile import Dockerfile
@@ -106,6 +107,11 @@ class Job:
         if image.layer is not None and not await self.cache.call(Hold(self.name, image.layer)):
             raise dockerfile.error(line, f"image {name} was removed just now")
         return image
+
+    async def scratch(self, dockerfile: Dockerfile, line: int) -> ImageRecord | None:
+        """FROM scratch: the image of the dataset that is configured, else nothing."""
+        made: ImageRecord | None = await self._images.call(Scratch())
+        return await self.image(dockerfile, line, made.id) if made else None
 
 
 class Doing:

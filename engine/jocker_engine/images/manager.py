@@ -16,7 +16,7 @@ from jocker_protocol.contexts import MAX_SECRETS
 from jocker_protocol.errors import Conflict, InUse, InvalidParams, JockerError, NotFound
 from jocker_protocol.patterns import match
 
-from ..clock import new_id, now
+from ..clock import new_id
 from ..db import store as sql
 from ..db.records import ImageRecord, LayerRecord
 from ..differences import mend, report
@@ -24,7 +24,7 @@ from ..filters import Filters
 from ..house import House
 from ..otp import Actor, ActorDown, ChildSpec, handles
 from ..platform.work import work
-from . import audit, checking, layers
+from . import audit, base, checking, layers
 from .agents import Agents
 from .builder import Builder, Go
 from .cache import Free
@@ -36,13 +36,6 @@ log = logging.getLogger("jocker.images")
 
 BUILDS = "images.builds"
 _HEX = re.compile(r"[0-9a-f]{3,64}")
-
-
-class MakeBase(msgspec.Struct, frozen=True):
-    """A base image from a tar file, or from programs of this host (tar is "" then); answered with Created."""
-
-    wish: t.ImageCreate
-    tar: str
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -150,61 +143,13 @@ class ImagesManager(Actor):
 
     # --- make ---
 
-    @handles(MakeBase)
-    async def make_base(self, message: MakeBase) -> None:
-        self.answer_later(self._make_base, message)
+    @handles(base.MakeBase)
+    async def make_base(self, message: base.MakeBase) -> None:
+        self.answer_later(base.make, self._house, self._held, message)
 
-    async def _make_base(self, message: MakeBase) -> t.Created:
-        house, wish = self._house, message.wish
-        tag = check_tag(wish.tag)
-        layer, created = new_id(), now()
-        what = "tar" if message.tar else f"host {' '.join(wish.programs)}"
-        config = wish.config or t.ImageConfig()
-        if not config.cmd and not config.entrypoint:
-            config = msgspec.structs.replace(config, cmd=["/bin/sh"])
-        history = [
-            t.HistoryEntry(created=created, created_by=f"jocker image create --from-{what}", layer=layer)
-        ]
-        record = LayerRecord(
-            id=layer, parent=None, cache_key="", created_at=created, size=0, config=config, history=history
-        )
-        self._held.add(layer)
-        await house.store.write(sql.add_layer(record, ready=False), grows=True)
-        try:
-            if message.tar:
-                await house.drivers.storage.import_tar(layer, message.tar)
-            else:
-                await self._from_host(layer, wish.programs)
-            record = msgspec.structs.replace(record, size=await house.drivers.storage.size(layer))
-            image = await layers.identify(house, layers.new_image(layer, config, history))
-            await house.store.write(
-                sql.confirm_layer(record),
-                sql.add_image(image),
-                sql.set_tag(tag, image.id),
-                layers.happened("import", image, tag),
-                grows=True,
-            )
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await layers.destroy(house, layer)
-            raise
-        finally:
-            self._held.discard(layer)
-        return t.Created(id=image.id)
-
-    async def _from_host(self, layer: str, programs: list[str]) -> None:
-        if not programs:
-            raise InvalidParams("programs: name at least one program of this host, such as sh")
-        storage, tree = self._house.drivers.storage, new_id()
-        self._held.add(tree)
-        try:
-            rootfs = await storage.clone(tree, None)
-            await work(self._house.commands, "host_root", programs=programs, target=rootfs)
-            await storage.seal(tree, layer)
-        finally:
-            with trio.CancelScope(shield=True):
-                await storage.destroy_tree(tree)
-            self._held.discard(tree)
+    @handles(base.Scratch)
+    async def scratch(self, message: base.Scratch) -> None:
+        self.answer_later(base.scratch, self._house, self._held)
 
     @handles(Build)
     async def build(self, message: Build) -> None:

@@ -87,7 +87,7 @@ class StageWork:
         if stage.base_stage is not None:
             return await self._job.stage(stage.base_stage)
         if stage.base == "scratch":
-            return None
+            return await self._job.scratch(self._dockerfile, stage.line)
         named = self._job.roots.get(stage.base)
         name = named.image if named and named.image else stage.base
         return await self._job.image(self._dockerfile, stage.line, name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jocker_protocol.limits import Limits, Security
 
@@ -146,6 +146,14 @@ class Storage(Protocol):
 
     async def mounted(self) -> frozenset[str] | None:
         """Trees that are mounted; None from a driver that mounts nothing."""
+
+
+@runtime_checkable
+class FromDatasets(Protocol):
+    """A storage driver that can take a base layer from a ZFS dataset."""
+
+    async def import_dataset(self, layer: str, dataset: str, *, copy: bool) -> None:
+        """Make a base layer of a dataset, or of a snapshot of it: a copy, or a clone that goes on standing on it."""
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,10 @@ builder du --verbose
 builder du --format json -f type=regular
 builder prune -a -f --filter until=1h --keep-storage 1GB
 image create -t t --from-host sh
+image create -t t from-dir CONTEXT
+image create -t t --no-dns --no-localtime -f fetch http://h/base.txz
+image create -q fetch-auto
+image create -t t zfs-clone a/b@c
 image inspect i
 images -a -f dangling=true
 tag a b
@@ -81,7 +85,11 @@ system shutdown -t 3
 system shutdown
 """.strip().splitlines()  # fmt: skip
 
-PROGRESS: dict[str, type] = {"system.events": t.Event, "image.build": t.BuildProgress}
+PROGRESS: dict[str, type] = {
+    "system.events": t.Event,
+    "image.build": t.BuildProgress,
+    "image.create": t.CreateProgress,
+}
 ENDS = {"image.build": t.BuildResult, "container.attach": t.ExitStatus, "container.exec": t.ExitStatus}
 
 
