@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import subprocess
+import time
+import urllib.request
 from pathlib import Path
+
+import pytest
 
 from engines import Engine
 
@@ -152,3 +158,29 @@ def test_from_scratch(shared: Engine, tmp_path: Path) -> None:
     shared.jocker("build", "-t", "small", str(tmp_path))
     assert shared.jocker("run", "--rm", "small").stdout == "small\n"
     shared.jocker("rmi", "small")
+
+
+def test_the_nginx_example(shared: Engine) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed on this host")
+    if shared.platform != "linux":
+        pytest.skip("the README has it with a runtime that isolates")
+    where = Path(__file__).parents[2] / "examples" / "nginx"
+    shared.jocker("image", "create", "-t", "nginx-base", "from-host", "nginx", "sh", "mkdir")
+    shared.jocker("build", "-t", "web", "-f", str(where / "Dockerfile.linux"), str(where))
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 8080)) == 0:
+            pytest.skip("port 8080 of this host is in use")
+    shared.jocker("run", "-d", "--name", "web", "--network", "host", "web")
+    for _ in range(100):
+        try:
+            page = urllib.request.urlopen("http://127.0.0.1:8080/", timeout=5).read().decode()
+            break
+        except OSError:
+            time.sleep(0.1)
+    assert "Hello from nginx" in page
+    shared.jocker("stop", "web")
+    assert '"GET / HTTP/1.1" 200' in shared.jocker("logs", "web").stdout
+    assert shared.jocker("inspect", "-f", "{{.State.ExitCode}}", "web").stdout == "0\n"
+    shared.jocker("rm", "web")
+    shared.jocker("rmi", "web", "nginx-base")
