@@ -101,4 +101,4 @@ def test_base_images_of_datasets(engine: Engine, pool: str, tmp_path: Path) -> N
         assert refused.returncode == 1 and f"there is no snapshot {userland}@none" in refused.stderr
         assert engine.jocker("system", "check").returncode == 0
     finally:
-        zfs("destroy", "-r", userland)
+        subprocess.run(("zfs", "destroy", "-R", userland), timeout=60)
