@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from jocker_protocol.types import ContainerState, HistoryEntry, ImageConfig, RestartPolicy
+from jocker_protocol.types import ContainerState, HistoryEntry, ImageConfig, PortWish, RestartPolicy, Subnet
 
 
 class LayerRecord(msgspec.Struct, kw_only=True, frozen=True):
@@ -59,6 +59,17 @@ class MountRecord(msgspec.Struct, kw_only=True, frozen=True):
     anonymous: bool = False
 
 
+class Networking(msgspec.Struct, kw_only=True, frozen=True):
+    """What a container wants of its networks, whichever they are."""
+
+    ports: list[PortWish] = []
+    publish_all: bool = False
+    extra_hosts: list[str] = []
+    dns: list[str] = []
+    dns_search: list[str] = []
+    dns_options: list[str] = []
+
+
 class ContainerRecord(msgspec.Struct, kw_only=True):
     """All that is known of a container."""
 
@@ -72,12 +83,14 @@ class ContainerRecord(msgspec.Struct, kw_only=True):
     config: ImageConfig
     mounts: list[MountRecord]
     network: str
+    """"host", "none", "container:ID", or the first of its networks as the user called it: those are EndpointRecords."""
     hostname: str
     tty: bool
     interactive: bool
     auto_remove: bool
     stop_timeout: int
     state: ContainerState
+    networking: Networking = Networking()
     restart_policy: RestartPolicy = RestartPolicy()
     depends_on: list[str] = []
     """Ids of containers."""
@@ -93,3 +106,51 @@ class VolumeRecord(msgspec.Struct, kw_only=True, frozen=True):
     created_at: str
     labels: dict[str, str]
     anonymous: bool
+
+
+class NetworkRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """A network."""
+
+    id: str
+    name: str
+    kind: str
+    """bridge or loopback."""
+    created_at: str
+    subnets: list[Subnet]
+    """Complete: with their gateways."""
+    internal: bool
+    interface: str
+    nat: str
+    labels: dict[str, str]
+
+
+class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """A container's place on a network: what was asked for, and its number among the container's interfaces."""
+
+    container: str
+    network: str
+    position: int
+    ip: str = ""
+    ip6: str = ""
+    mac_address: str = ""
+    aliases: list[str] = []
+
+
+class Lease(msgspec.Struct, kw_only=True, frozen=True):
+    """What a running container has on a network."""
+
+    container: str
+    network: str
+    ip: str = ""
+    ip6: str = ""
+
+
+class PublishedRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """A port of the host that is a container's."""
+
+    protocol: str
+    host_ip: str
+    host_port: int
+    container: str
+    network: str
+    container_port: int

@@ -70,6 +70,42 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE layers ADD COLUMN tar_size INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX layers_by_diff_id ON layers(diff_id);
     """,
+    """
+    CREATE TABLE networks (
+        id    TEXT PRIMARY KEY,
+        name  TEXT NOT NULL UNIQUE,
+        ready INTEGER NOT NULL,
+        doc   TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE endpoints (
+        container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+        network   TEXT NOT NULL REFERENCES networks(id),
+        position  INTEGER NOT NULL,
+        doc       TEXT NOT NULL,
+        PRIMARY KEY (container, network)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX endpoints_by_network ON endpoints(network);
+
+    CREATE TABLE addresses (
+        network   TEXT NOT NULL REFERENCES networks(id),
+        address   TEXT NOT NULL,
+        container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+        PRIMARY KEY (network, address)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX addresses_by_container ON addresses(container);
+
+    CREATE TABLE published (
+        protocol       TEXT NOT NULL,
+        host_ip        TEXT NOT NULL,
+        host_port      INTEGER NOT NULL,
+        container      TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+        network        TEXT NOT NULL REFERENCES networks(id),
+        container_port INTEGER NOT NULL,
+        PRIMARY KEY (protocol, host_ip, host_port)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX published_by_container ON published(container);
+    """,
 )
 
 

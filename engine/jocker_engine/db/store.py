@@ -12,6 +12,7 @@ from jocker_protocol.types import ContainerState, Event, ImageConfig
 
 from ..otp import MailboxFull, Ref
 from .database import Backup, Read, Row, Statement, Write
+from .network_store import NetworkStore
 from .records import ContainerRecord, Diff, ImageRecord, LayerRecord, VolumeRecord
 
 T = TypeVar("T")
@@ -245,6 +246,7 @@ class Store:
     def __init__(self, db: Ref, journal: Ref) -> None:
         self._db = db
         self._journal = journal
+        self.networks = NetworkStore(self._rows)
 
     async def write(self, *statements: Statement, grows: bool = False) -> int:
         """All or none, on disk when this returns. Raises sqlite3.Error.
@@ -467,7 +469,8 @@ class Store:
             """SELECT 'containers', count(*) FROM containers
                UNION ALL SELECT 'running', count(*) FROM containers WHERE status IN ('running', 'stopping')
                UNION ALL SELECT 'images', count(*) FROM images
-               UNION ALL SELECT 'volumes', count(*) FROM volumes WHERE ready"""
+               UNION ALL SELECT 'volumes', count(*) FROM volumes WHERE ready
+               UNION ALL SELECT 'networks', count(*) FROM networks WHERE ready"""
         )
         return {row[0]: row[1] for row in rows}
 
