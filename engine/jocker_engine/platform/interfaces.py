@@ -440,6 +440,9 @@ class NetworkDriver(Protocol):
     async def host(self) -> HostNetworks:
         """What is there now, so that no network takes addresses that the host can reach otherwise."""
 
+    async def holder(self, protocol: str, port: int) -> str:
+        """The program of the host that listens on a port: "nginx, pid 71"; "" when that cannot be told."""
+
     async def audit(self, expected: Sequence[NetworkState]) -> list[Misfit]:
         """Where the system is not as `expected` (all networks of this engine): strays of ours, and what is lost.
 

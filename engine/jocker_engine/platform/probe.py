@@ -9,16 +9,21 @@ from dataclasses import dataclass
 
 from .commands import Commands, PlatformError
 from .freebsd import zfs
-from .interfaces import Runtime, Storage
+from .interfaces import NetworkDriver, Runtime, Storage
 from .portable.chroot import ChrootRuntime
 from .portable.copytree import CopyStorage
+from .portable.hostnet import HostNetwork
 from .work import work
 
 PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "freebsd": {"storage": ("zfs",), "runtime": ("jail",)},
-    "linux": {"storage": ("zfs", "overlay"), "runtime": ("oci",)},
-    "portable": {"storage": ("copy",), "runtime": ("chroot",)},
-    "auto": {"storage": ("zfs", "overlay", "copy"), "runtime": ("jail", "oci", "chroot")},
+    "freebsd": {"storage": ("zfs",), "runtime": ("jail",), "network": ("host",)},
+    "linux": {"storage": ("zfs", "overlay"), "runtime": ("oci",), "network": ("veth", "host")},
+    "portable": {"storage": ("copy",), "runtime": ("chroot",), "network": ("host",)},
+    "auto": {
+        "storage": ("zfs", "overlay", "copy"),
+        "runtime": ("jail", "oci", "chroot"),
+        "network": ("veth", "host"),
+    },
 }
 """Platform -> part -> drivers, the best first."""
 
@@ -42,19 +47,20 @@ class Drivers:
 
     storage: Storage
     runtime: Runtime
+    network: NetworkDriver
     findings: tuple[Finding, ...]
 
     def names(self) -> dict[str, str]:
         """Part -> driver."""
-        return {"storage": self.storage.name, "runtime": self.runtime.name, "network": "host"}
+        return {"storage": self.storage.name, "runtime": self.runtime.name, "network": self.network.name}
 
 
 async def probe(root: str, commands: Commands, dataset: str = "") -> dict[str, Finding]:
     """All drivers, tried for real below `root`, and on `dataset`."""
-    findings = {"copy": Finding("storage", "copy", "")}
+    findings = {"copy": Finding("storage", "copy", ""), "host": Finding("network", "host", "")}
     findings["zfs"] = Finding("storage", "zfs", *await zfs.why_not(commands, dataset))
     if sys.platform == "linux":
-        from .linux import oci, overlay
+        from .linux import oci, overlay, veth
 
         why = overlay.why_not(root)
         findings["overlay"] = Finding(
@@ -63,9 +69,14 @@ async def probe(root: str, commands: Commands, dataset: str = "") -> dict[str, F
         whys = {binary: await oci.why_not(commands, binary) for binary in ("crun", "runc")}
         why = "" if "" in whys.values() else "; ".join(whys.values())
         findings["oci"] = Finding("runtime", "oci", why, why and "run as root, with runc or crun installed")
+        why = await veth.why_not(commands)
+        findings["veth"] = Finding(
+            "network", "veth", why, why and "run as root, with iproute2 and nftables installed"
+        )
     else:
         findings["overlay"] = Finding("storage", "overlay", "there are no overlay mounts on this system")
         findings["oci"] = Finding("runtime", "oci", "OCI runtimes need Linux")
+        findings["veth"] = Finding("network", "veth", "network namespaces need Linux")
     if FREEBSD:
         from .freebsd import probe as freebsd
 
@@ -101,6 +112,8 @@ async def choose(
             if name not in findings or findings[name].part != part:
                 known = ", ".join(sorted(key for key, found in findings.items() if found.part == part))
                 raise PlatformError(f"no {part} driver {name!r}; there are: {known}")
+        if chosen.get("runtime") == "chroot" and part == "network" and part not in overrides:
+            names = ("host",)  # what runs in a chroot cannot be anywhere else
         usable = [name for name in names if not findings[name].why]
         if not usable:
             reasons = "; ".join(
@@ -126,4 +139,9 @@ async def choose(
         binary = "crun" if not await oci.why_not(commands, "crun") else "runc"
         path = shutil.which(binary, path=os.defpath + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin")
         runtime = oci.OciRuntime(root, commands, path or binary)
-    return Drivers(storage, runtime, tuple(findings.values()))
+    network: NetworkDriver = HostNetwork()
+    if chosen["network"] == "veth":
+        from .linux.veth import VethNetwork
+
+        network = VethNetwork(root, commands)
+    return Drivers(storage, runtime, network, tuple(findings.values()))
