@@ -3,6 +3,8 @@
 missing=""
 command -v runc >/dev/null || command -v crun >/dev/null || missing="$missing runc"
 command -v busybox >/dev/null || missing="$missing busybox-static"
+command -v nft >/dev/null || [ "$(uname)" != Linux ] || missing="$missing nftables"
+command -v ip >/dev/null || [ "$(uname)" != Linux ] || missing="$missing iproute2"
 command -v docker-init >/dev/null || command -v tini-static >/dev/null || missing="$missing tini"
 [ -z "$missing" ] && exit 0
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -11,4 +13,4 @@ if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null
         exit 0
 fi
 echo "not installed:$missing; without runc or busybox Jocker falls
-back to the portable platform, without tini there is no --init on Linux; some tests are skipped" >&2
+back to the portable platform, without nftables and iproute2 it makes no networks, without tini there is no --init on Linux; some tests are skipped" >&2

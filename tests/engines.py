@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -93,6 +94,7 @@ class Engine:
             ids = self.jocker("ps", "-aq").stdout.split()
             if ids:
                 self.jocker("rm", "-f", *ids, check=False)  # one may be on its way out already
+            self.jocker("network", "prune", "-f")
             assert self.kill(signal.SIGTERM) == 0, self.log()[-3000:]
         self._log.close()
         assert "Traceback" not in self.log(), self.log()
@@ -100,6 +102,12 @@ class Engine:
             assert self.root not in file.read()
         left = _processes(self.root)
         assert not left, left
+        tag = hashlib.sha256(os.path.realpath(self.data).encode()).hexdigest()[:5]
+        links = [*glob.glob(f"/sys/class/net/jk{tag}*"), *glob.glob(f"/run/netns/jk{tag}*")]
+        assert not links, links
+        if shutil.which("nft"):
+            tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
+            assert tag not in tables.stdout, tables.stdout
         cgroups = glob.glob("/sys/fs/cgroup/**/jocker-*", recursive=True)
         ours = [path for path in cgroups if path.rpartition("-")[2] in self.log()]
         assert not ours, ours  # others may be of another engine on this machine

@@ -26,6 +26,7 @@ from .house import House
 from .images.digests import DIGESTS, Digests
 from .layout import Layout
 from .locks import Locked, lock_commands, lock_root
+from .networks.access import Networks
 from .otp import GaveUp, StartFailed, System
 from .platform.commands import Commands
 from .platform.probe import choose
@@ -161,6 +162,7 @@ async def _run(config: Config, layout: Layout, commands: Commands) -> int:
         store=store,
         shims=Shims(system.ref("zygote")),
         digests=Digests(system.ref(DIGESTS), store),
+        networks=Networks(system, store, drivers.network),
     )
     log.info(
         "root %s, %s", layout.root, ", ".join(f"{part} {name}" for part, name in drivers.names().items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from ipaddress import ip_network
 from typing import Any, Literal
 
 import msgspec
@@ -38,7 +39,16 @@ class Config(msgspec.Struct, kw_only=True):
     """What FROM scratch is, a dataset or a snapshot of one; "": an empty image."""
     freebsd_mirror: str = "https://download.freebsd.org"
     """Where `image create fetch-auto` finds releases/MACHINE/ARCH/RELEASE/base.txz."""
-    default_network: Literal["host", "none"] = "host"
+    network: str = ""
+    default_network: str = ""
+    """host, none, or a network; "": the default network where networks can be made, else host."""
+    default_network_name: str = "default"
+    default_loopback_name: str = "jocker0"
+    """The default network's interface on the host, if that name is free."""
+    default_subnet: str = "10.13.37.0/24"
+    """The default network's addresses; others are chosen where something else has these."""
+    default_gateway_if: str = ""
+    """The host's interface through which the default network leaves it; "": any."""
     stop_timeout: int = 10
     """Seconds between a container's stop signal and KILL, unless it says otherwise."""
     log_level: LogLevel = "info"
@@ -48,7 +58,8 @@ class Config(msgspec.Struct, kw_only=True):
 
     def overrides(self) -> dict[str, str]:
         """The drivers that are named one by one."""
-        return {part: name for part, name in (("storage", self.storage), ("runtime", self.runtime)) if name}
+        named = {"storage": self.storage, "runtime": self.runtime, "network": self.network}
+        return {part: name for part, name in named.items() if name}
 
 
 def load(path: str | None) -> Config:
@@ -101,4 +112,18 @@ def parse(raw: Any, path: str) -> Config:
     for key in ("stop_timeout", "container_log_max_size", "container_log_max_files"):
         if getattr(config, key) < 0:
             raise ConfigError(f"{path}: key `{key}`: must not be negative")
+    _check_networks(config, path)
     return config
+
+
+def _check_networks(config: Config, path: str) -> None:
+    try:
+        ip_network(config.default_subnet)
+    except ValueError as error:
+        raise ConfigError(f"{path}: key `default_subnet`: {error}") from None
+    for key in ("default_loopback_name", "default_gateway_if"):
+        if len(getattr(config, key)) > 15 or "/" in getattr(config, key):
+            raise ConfigError(f"{path}: key `{key}`: no interface has the name {getattr(config, key)!r}")
+    for key in ("default_network_name", "default_loopback_name"):
+        if getattr(config, key) in ("", "host", "none"):
+            raise ConfigError(f"{path}: key `{key}`: must be a name of its own, not {getattr(config, key)!r}")

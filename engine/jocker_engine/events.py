@@ -80,7 +80,7 @@ class Wanted:
 
     def __init__(self, params: t.Events) -> None:
         self._filters = Filters(
-            params.filters, ("type", "action", "event", "container", "image", "volume", "label")
+            params.filters, ("type", "action", "event", "container", "image", "volume", "network", "label")
         )
         self.since, self.until = (_time(name, getattr(params, name)) for name in ("since", "until"))
 
@@ -100,6 +100,7 @@ class Wanted:
             and self._about(event, "container", event.id, event.id[:12], facts.get("name", ""))
             and ("image" not in filters or filters.equals("image", *_names(event)))
             and self._about(event, "volume", event.id)
+            and self._about(event, "network", event.id, event.id[:12], facts.get("name", ""))
             and filters.labels(facts)
         )
 

@@ -17,6 +17,11 @@ from .images.cachemounts import CacheMounts
 from .images.contexts import Contexts
 from .images.digests import DIGESTS, Digester
 from .images.manager import BUILDS, ImagesManager
+from .networks.access import MANAGER as NETWORKS
+from .networks.access import NAMES
+from .networks.manager import SUPERVISOR as EACH_NETWORK
+from .networks.manager import NetworksManager
+from .networks.names import Names
 from .otp import ChildSpec, DynamicSupervisor, Supervisor, System
 from .volumes.manager import VolumesManager
 from .zygote import ZygoteActor
@@ -40,6 +45,17 @@ def tree(system: System, house: House) -> Supervisor:
                 ChildSpec("images", lambda: ImagesManager(house)),
             ],
             strategy="one_for_all",
+        )
+
+    def networks() -> Supervisor:
+        return Supervisor(
+            "networks.root",
+            [
+                ChildSpec(EACH_NETWORK, lambda: DynamicSupervisor(EACH_NETWORK, intensity=100)),
+                ChildSpec(NAMES, lambda: Names(house.store, house.layout.container)),
+                ChildSpec(NETWORKS, lambda: NetworksManager(house)),
+            ],
+            strategy="rest_for_one",
         )
 
     def containers() -> Supervisor:
@@ -66,6 +82,7 @@ def tree(system: System, house: House) -> Supervisor:
                 lambda: Supervisor("platform", [ChildSpec("zygote", lambda: ZygoteActor(house.layout.run))]),
             ),
             ChildSpec("volumes", lambda: VolumesManager(house)),
+            ChildSpec("networks.root", networks),
             ChildSpec("images.all", images),
             ChildSpec("containers.root", containers),
             ChildSpec("startup", lambda: Startup(house), restart="temporary"),

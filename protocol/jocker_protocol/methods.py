@@ -140,6 +140,23 @@ CATALOGUE: tuple[Method, ...] = (
     Method("volume.list", t.VolumeList, t.Volumes, "Volumes."),
     Method("volume.inspect", t.VolumeRef, t.Volume, "All there is to know of a volume."),
     Method("volume.remove", t.VolumeRemove, t.Done, "Remove a volume that no container uses.", changes=True),
+    Method("network.create", t.NetworkCreate, t.Network, "Make a network.", changes=True),
+    Method("network.list", t.NetworkList, t.Networks, "Networks."),
+    Method("network.inspect", t.NetworkRef, t.Network, "All there is to know of a network."),
+    Method(
+        "network.remove", t.NetworkRemove, t.Done, "Remove a network that no container is on.", changes=True
+    ),
+    Method(
+        "network.prune",
+        t.NetworkPrune,
+        t.NetworksPruned,
+        "Remove networks that no container is on.",
+        changes=True,
+    ),
+    Method("network.connect", t.NetworkConnect, t.Done, "Put a container on one more network.", changes=True),
+    Method(
+        "network.disconnect", t.NetworkDisconnect, t.Done, "Take a container off a network.", changes=True
+    ),
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in CATALOGUE}

@@ -15,7 +15,7 @@ class Connection(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_
     """A container's place on a network, as it is asked for."""
 
     network: str
-    """Name, id or abbreviated id."""
+    """Name, id or abbreviated id; "": the default network."""
     ip: str = ""
     ip6: str = ""
     """Addresses of its own; "": one that is free, each time it starts."""

@@ -29,7 +29,7 @@ from .lint import Finding as Finding
 from .lint import Findings as Findings
 from .lint import ImageCheck as ImageCheck
 from .networks import Connection as Connection
-from .networks import Endpoint, PortWish, PublishedPort
+from .networks import Endpoint as Endpoint
 from .networks import Member as Member
 from .networks import Network as Network
 from .networks import NetworkConnect as NetworkConnect
@@ -41,6 +41,8 @@ from .networks import NetworkRef as NetworkRef
 from .networks import NetworkRemove as NetworkRemove
 from .networks import Networks as Networks
 from .networks import NetworksPruned as NetworksPruned
+from .networks import PortWish as PortWish
+from .networks import PublishedPort as PublishedPort
 from .networks import Subnet as Subnet
 from .system import BackedUp as BackedUp
 from .system import Backup as Backup

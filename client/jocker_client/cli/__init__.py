@@ -14,12 +14,12 @@ import click
 
 from ..connection import Connection
 
-_C, _I, _V, _S = "containers", "images", "volumes", "system"
+_C, _I, _V, _S, _N = "containers", "images", "volumes", "system", "networks"
 
 CONTAINER = {
     "attach": (_C, "attach"), "create": (_C, "create"), "exec": (_C, "exec_"), "inspect": (_C, "inspect"),
     "kill": (_C, "kill"), "logs": ("logs", "logs"), "ls": (_C, "ps"), "list": (_C, "ps"), "ps": (_C, "ps"),
-    "rename": (_C, "rename"), "restart": (_C, "restart"), "rm": (_C, "rm"), "run": (_C, "run"),
+    "port": (_N, "port"), "rename": (_C, "rename"), "restart": (_C, "restart"), "rm": (_C, "rm"), "run": (_C, "run"),
     "start": (_C, "start"), "stop": (_C, "stop"), "wait": (_C, "wait"),
 }  # fmt: skip
 IMAGE = {
@@ -29,6 +29,10 @@ IMAGE = {
 BUILDER = {"build": ("build", "build"), "du": ("builder", "du"), "prune": ("builder", "prune")}
 VOLUME = {
     "create": (_V, "create"), "inspect": (_V, "inspect"), "ls": (_V, "ls"), "list": (_V, "ls"), "rm": (_V, "rm"),
+}  # fmt: skip
+NETWORK = {
+    "connect": (_N, "connect"), "create": (_N, "create"), "disconnect": (_N, "disconnect"),
+    "inspect": (_N, "inspect"), "ls": (_N, "ls"), "list": (_N, "ls"), "prune": (_N, "prune"), "rm": (_N, "rm"),
 }  # fmt: skip
 SYSTEM = {
     "backup": ("upkeep", "backup"), "check": ("upkeep", "check"), "events": ("events", "events"),
@@ -44,6 +48,7 @@ GROUPS = {
     "container": ("Manage containers.", CONTAINER),
     "image": ("Manage images.", IMAGE),
     "volume": ("Manage volumes.", VOLUME),
+    "network": ("Manage networks.", NETWORK),
     "system": ("Look at the engine, and after it.", SYSTEM),
 }
 _DOCKER_125 = frozenset({"run", "create", "exec"})

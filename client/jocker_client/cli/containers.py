@@ -10,7 +10,7 @@ import click
 
 from jocker_protocol.errors import JockerError, NotFound
 
-from . import options, render
+from . import netview, options, render
 from .creation import create as create_container
 from .creation import creation
 
@@ -174,7 +174,7 @@ _COLUMNS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("", "CreatedAt", lambda item: item["created_at"]),
     ("", "Labels", lambda item: ",".join(f"{key}={value}" for key, value in item["labels"].items())),
     ("", "Mounts", lambda item: ",".join(item["mounts"])),
-    ("", "Networks", lambda item: item["network"]),
+    ("", "Networks", lambda item: ",".join(item["networks"])),
 ]
 
 
@@ -293,4 +293,5 @@ def rename(ctx: click.Context, container: str, name: str) -> None:
 @click.pass_context
 def inspect(ctx: click.Context, format_: str, containers: tuple[str, ...]) -> None:
     """All there is to know of containers, as JSON."""
-    render.details([ctx.obj.engine.call("container.inspect", container=name) for name in containers], format_)
+    found = [ctx.obj.engine.call("container.inspect", container=name) for name in containers]
+    render.details([netview.settings(each) for each in found], format_)

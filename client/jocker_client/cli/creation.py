@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from . import options
+from . import netoptions, options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,8 +24,7 @@ _OPTIONS = [
     _O("-w", "--workdir", default="", help="Working directory inside."),
     _O("-u", "--user", default="", metavar="USER[:GROUP]", help="Name or id."),
     _O("--entrypoint", default=None, help="Replace the image's ENTRYPOINT; '' for none."),
-    _O("--network", "--net", default="", help="host or none."),
-    _O("-h", "--hostname", default="", help="Host name inside."),
+    *netoptions.OPTIONS,
     _O("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE"),
     _O("--restart", default="no", metavar="POLICY",
        help="no, on-failure[:N], always, unless-stopped, or on-startup: run when the engine starts."),
@@ -76,8 +75,6 @@ def create(engine: Any, given: dict[str, Any]) -> str:
     for key in (
         "name",
         "user",
-        "network",
-        "hostname",
         "stop_signal",
         "interactive",
         "tty",
@@ -95,7 +92,11 @@ def create(engine: Any, given: dict[str, Any]) -> str:
         params["cmd"] = list(given["command"])
     if given["entrypoint"] is not None:
         params["entrypoint"] = [given["entrypoint"]] if given["entrypoint"] else []
-    identity: str = engine.call("container.create", **params)["id"]
+    params |= netoptions.params(given)
+    made = engine.call("container.create", **params)
+    for warning in made["warnings"]:
+        click.echo(f"WARNING: {warning}", err=True)
+    identity: str = made["id"]
     return identity
 
 

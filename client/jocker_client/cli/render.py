@@ -25,6 +25,10 @@ class Map(dict[str, Any]):
     """A value whose keys are data: a template shows one that it lacks as Go does, instead of refusing it."""
 
 
+class Spelled(dict[str, Any]):
+    """A value whose keys are as Docker spells them already."""
+
+
 def seconds_since(stamp: str) -> float:
     """Age of an RFC 3339 time in UTC."""
     import calendar
@@ -113,7 +117,7 @@ def docker(value: Any, *, data: bool = False) -> Any:
     """Names as Docker spells them: exit_code -> ExitCode, all the way down."""
     if isinstance(value, list):
         return [docker(item) for item in value]
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or isinstance(value, Spelled):
         return value
     if data:
         return Map((key, docker(item)) for key, item in value.items())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from jocker_protocol.errors import NotFound
 
-from . import render
+from . import netview, render
 
 
 @click.command()
@@ -68,29 +70,39 @@ def info(ctx: click.Context, format_: str) -> None:
             print(f"Warning:     {warning}")
 
 
-_KINDS = (("container", "container.inspect"), ("image", "image.inspect"), ("volume", "volume.inspect"))
+def _same(value: Any) -> Any:
+    return value
+
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    "container": netview.settings,
+    "image": _same,
+    "volume": _same,
+    "network": netview.network,
+}
+"""Kind -> how what the engine says of one is shown."""
 
 
 @click.command()
 @click.option("-f", "--format", "format_", default="", metavar="TEMPLATE")
-@click.option("--type", "kind", type=click.Choice([kind for kind, _ in _KINDS]), default=None)
+@click.option("--type", "kind", type=click.Choice(list(_KINDS)), default=None)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.pass_context
 def inspect(ctx: click.Context, format_: str, kind: str | None, names: tuple[str, ...]) -> None:
-    """All there is to know of containers, images or volumes, as JSON."""
+    """All there is to know of containers, images, volumes or networks, as JSON."""
     values = []
     for name in names:
-        for each, method in _KINDS:
+        for each, show in _KINDS.items():
             if kind not in (None, each):
                 continue
             try:
-                values.append(ctx.obj.engine.call(method, **{each: name}))
+                values.append(show(ctx.obj.engine.call(f"{each}.inspect", **{each: name})))
                 break
             except NotFound:
                 if kind == each:
                     raise
         else:
-            raise NotFound(f"no such container, image or volume: {name}")
+            raise NotFound(f"no such container, image, volume or network: {name}")
     render.details(values, format_)
 
 

@@ -37,7 +37,13 @@ from .dispatch import Handler
 from .peer import Peer
 from .streams import StreamBroker, StreamConnection
 
-_ROUTES = {"builder": "cache", "container": "containers", "image": "images", "volume": "volumes"}
+_ROUTES = {
+    "builder": "cache",
+    "container": "containers",
+    "image": "images",
+    "volume": "volumes",
+    "network": "networks",
+}
 """First part of a method's name -> the actor that takes its parameters as a message."""
 _ON_ITS_WAY = 0.5
 """Seconds in which what is being made or taken away becomes what it will be."""
@@ -55,6 +61,8 @@ def handlers(system: System, house: House, broker: StreamBroker) -> dict[str, Ha
         "system.check": own.check,
         "system.backup": own.backup,
         "system.shutdown": partial(own.forward, "containers"),
+        "network.connect": partial(own.forward, "containers"),
+        "network.disconnect": partial(own.forward, "containers"),
         "container.restart": own.restart,
         "container.attach": own.attach,
         "container.exec": own.exec_,
@@ -169,7 +177,7 @@ class _Handlers:
             )
             for problem in await self._house.store.faults()
         ]
-        for manager in ("volumes", "images", "containers"):
+        for manager in ("volumes", "networks", "images", "containers"):
             found += await self._ask(manager, params)
         return found
 

@@ -25,7 +25,7 @@ from ..otp import Actor, ActorDown, Reply, handles
 from ..platform.shims import ShimLost, ShimRefused
 from ..shim.launch import LogRequest
 from ..volumes.manager import Sweep
-from . import execs, health, journal, lifecycle, restarts
+from . import execs, health, journal, lifecycle, links, restarts
 from .detail import describe
 from .messages import (
     Again,
@@ -59,7 +59,7 @@ log = logging.getLogger("jocker.containers")
 class Container(Actor):
     """See the module."""
 
-    answers = (JockerError, OSError, sqlite3.Error)
+    answers = (JockerError, OSError, sqlite3.Error, ActorDown)
 
     def __init__(self, house: House, container: str) -> None:
         self._house = house
@@ -533,13 +533,26 @@ class Container(Actor):
         except sqlite3.IntegrityError:
             raise Conflict(f"the name {message.name} is taken by another container; choose another") from None
         self._record = record
+        self.answer_later(self._tell_name)
         return t.Done()
+
+    async def _tell_name(self) -> t.Done:
+        await self._house.networks.renamed()
+        return t.Done()
+
+    @handles(t.NetworkConnect)
+    async def connect(self, message: t.NetworkConnect) -> None:
+        self.answer_later(links.connect, self._house, self._record, message, lambda: self._status)
+
+    @handles(t.NetworkDisconnect)
+    async def disconnect(self, message: t.NetworkDisconnect) -> None:
+        self.answer_later(links.disconnect, self._house, self._record, message, lambda: self._status)
 
     @handles(t.ContainerRef)
     async def inspect(self, message: t.ContainerRef) -> t.ContainerDetail:
         alive = self._status in lifecycle.ALIVE
         rootfs = await self._house.drivers.storage.mount(self._id) if alive else ""
-        return describe(self._house, self._record, rootfs, sorted(self._execs))
+        return await describe(self._house, self._record, rootfs, sorted(self._execs))
 
 
 def _answer(replies: list[Reply], value: Any) -> None:

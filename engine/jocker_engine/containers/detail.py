@@ -9,7 +9,7 @@ from ..house import House
 from .surroundings import argv
 
 
-def describe(house: House, record: ContainerRecord, rootfs: str, execs: list[str]) -> t.ContainerDetail:
+async def describe(house: House, record: ContainerRecord, rootfs: str, execs: list[str]) -> t.ContainerDetail:
     """All there is to know; `rootfs` where it is mounted, "" where it is not."""
     words = argv(record.config)
     return t.ContainerDetail(
@@ -46,4 +46,11 @@ def describe(house: House, record: ContainerRecord, rootfs: str, execs: list[str
         init=record.init,
         jail_params=record.jail_params,
         exec_ids=execs,
+        networks=await house.networks.endpoints(record.id),
+        port_wishes=record.networking.ports,
+        ports=await house.networks.ports(record.id),
+        extra_hosts=record.networking.extra_hosts,
+        dns=record.networking.dns,
+        dns_search=record.networking.dns_search,
+        dns_options=record.networking.dns_options,
     )

@@ -6,6 +6,7 @@ import logging
 import os
 import posixpath
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -16,11 +17,14 @@ from jocker_protocol.errors import Conflict, InvalidParams, InvalidState, Jocker
 
 from ..clock import new_id, now
 from ..db import store as sql
-from ..db.records import ContainerRecord, ImageRecord, MountRecord
+from ..db.network_store import add_endpoint
+from ..db.records import ContainerRecord, EndpointRecord, ImageRecord, MountRecord, PublishedRecord
 from ..differences import mend, report
 from ..filters import Filters
 from ..house import House
 from ..images.names import ResolveImage
+from ..networks.ports import shown as show_ports
+from ..networks.wishes import networking as networking_of
 from ..otp import Actor, ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
 from ..platform.work import work
 from ..volumes.manager import EnsureVolume, Sweep
@@ -137,8 +141,10 @@ class ContainersManager(Actor):
             check_name(wish.name)
         if wish.stop_signal:
             parse_signal(wish.stop_signal)
-        if wish.network not in ("", "host", "none"):
-            raise InvalidParams(f"network: no network {wish.network!r}; there are host and none")
+        if wish.network.startswith("container:"):
+            other = await self._find(wish.network.removeprefix("container:"))
+            wish = msgspec.structs.replace(wish, network=f"container:{other}")
+        networking = networking_of(wish)
         await house.drivers.runtime.check_jail_params(tuple(wish.jail_params))
         policy = restarts.check(wish.restart_policy, auto_remove=wish.auto_remove)
         depends_on = [await self._find(name) for name in wish.depends_on]
@@ -148,6 +154,7 @@ class ContainersManager(Actor):
         if not argv(config):
             raise InvalidParams(f"cmd: image {wish.image} has no command of its own; say which to run")
         container = new_id()
+        placement = await house.networks.resolve(container, wish)
         record = ContainerRecord(
             id=container,
             name=wish.name or random_name(),
@@ -157,7 +164,8 @@ class ContainersManager(Actor):
             created_at=now(),
             config=config,
             mounts=[],
-            network=wish.network or house.config.default_network,
+            network=placement.network,
+            networking=networking,
             hostname=wish.hostname or container[:12],
             tty=wish.tty,
             interactive=wish.interactive,
@@ -172,7 +180,7 @@ class ContainersManager(Actor):
         try:
             for mount in _all_mounts(wish.mounts, config):
                 record.mounts.append(await self._mount(mount))
-            record = await self._insert(record, chosen=bool(wish.name))
+            record = await self._insert(record, placement.endpoints, chosen=bool(wish.name))
         except BaseException:
             with trio.CancelScope(shield=True):
                 own = [mount.source for mount in record.mounts if mount.anonymous]
@@ -189,18 +197,22 @@ class ContainersManager(Actor):
             # Made or not, its actor takes it from here: a record that is still "creating" it removes.
             with trio.CancelScope(shield=True):
                 await self._bring_up(container)
-        return t.Created(id=container)
+        return t.Created(id=container, warnings=placement.warnings)
 
-    async def _insert(self, record: ContainerRecord, *, chosen: bool) -> ContainerRecord:
+    async def _insert(
+        self, record: ContainerRecord, endpoints: list[EndpointRecord], *, chosen: bool
+    ) -> ContainerRecord:
         """The record in the database; a random name that is taken is drawn again."""
         while True:
             try:
-                await self._house.store.write(*sql.add_container(record), grows=True)
+                await self._house.store.write(
+                    *sql.add_container(record), *map(add_endpoint, endpoints), grows=True
+                )
                 return record
             except sqlite3.IntegrityError as error:
                 if "containers.name" not in str(error):
                     raise InvalidState(
-                        f"image {record.image} or a volume was removed meanwhile; try again"
+                        f"image {record.image}, a volume or a network was removed meanwhile; try again"
                     ) from None
                 if chosen:
                     raise Conflict(
@@ -262,6 +274,8 @@ class ContainersManager(Actor):
         t.ContainerRemove,
         t.ContainerRename,
         t.ContainerRef,
+        t.NetworkConnect,
+        t.NetworkDisconnect,
         Restart,
         CheckAttach,
         Attach,
@@ -310,7 +324,8 @@ class ContainersManager(Actor):
 
     async def _list(self, message: t.ContainerList) -> t.Containers:
         filters = Filters(
-            message.filters, ("id", "name", "status", "label", "ancestor", "volume", "exited", "health")
+            message.filters,
+            ("id", "name", "status", "label", "ancestor", "volume", "exited", "health", "network", "publish"),
         )
         for status in filters.values("status"):
             if status not in _STATUSES:
@@ -323,8 +338,9 @@ class ContainersManager(Actor):
                 ancestors.add((await self.system.ref("images").call(ResolveImage(ancestor))).id)
             except NotFound:
                 ancestors.add("")
+        on, ports = await self._house.networks.overview()
         shown = [
-            _summary(record)
+            _summary(record, [name for name, _ in on.get(record.id, ())], ports.get(record.id, ()))
             for record in await self._house.store.containers(wanted)
             if filters.begins("id", record.id)
             and filters.contains("name", record.name)
@@ -336,6 +352,10 @@ class ContainersManager(Actor):
             )
             and ("exited" not in filters or record.state.status == "exited")
             and filters.equals("exited", str(record.state.exit_code))
+            and filters.equals(
+                "network", record.network, *(w for names in on.get(record.id, ()) for w in names)
+            )
+            and filters.equals("publish", *_published(ports.get(record.id, ())))
             and filters.equals("health", record.state.health.status if record.state.health else "none")
         ]
         return t.Containers(containers=shown[: message.limit] if message.limit > 0 else shown)
@@ -354,7 +374,15 @@ def _all_mounts(asked: list[t.Mount], config: t.ImageConfig) -> list[t.Mount]:
     return sorted([*asked, *extra], key=lambda mount: mount.target.count("/"))
 
 
-def _summary(record: ContainerRecord) -> t.ContainerSummary:
+def _published(ports: Iterable[PublishedRecord]) -> list[str]:
+    return [text for each in ports for text in (str(each.host_port), f"{each.host_port}/{each.protocol}")]
+
+
+def _summary(
+    record: ContainerRecord, networks: list[str], ports: Iterable[PublishedRecord]
+) -> t.ContainerSummary:
+    shared = record.network.startswith("container:")
+    exposed = record.config.exposed_ports if networks and record.state.status in lifecycle.ALIVE else ()
     return t.ContainerSummary(
         id=record.id,
         name=record.name,
@@ -368,6 +396,8 @@ def _summary(record: ContainerRecord) -> t.ContainerSummary:
         finished_at=record.state.finished_at,
         labels=record.config.labels,
         network=record.network,
+        networks=networks or ([] if shared else [record.network]),
+        ports=show_ports(ports, exposed),
         mounts=[mount.source or mount.target for mount in record.mounts],
         health=record.state.health.status if record.state.health else "",
     )

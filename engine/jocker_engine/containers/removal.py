@@ -23,6 +23,7 @@ async def remove(house: House, record: ContainerRecord) -> list[str]:
     directory = house.layout.container(record.id)
     await house.drivers.runtime.kill_all(record.id, 0)
     await house.drivers.runtime.destroy(isolation(record, house.layout, os.path.join(directory, "none")))
+    await house.networks.detach(record.id)
     await house.drivers.storage.destroy_tree(record.id)
     shutil.rmtree(directory, onerror=_missing_is_fine)
     await house.store.write(

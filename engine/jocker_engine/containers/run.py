@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from jocker_protocol.errors import JockerError
 from ..clock import boot_id, now
 from ..db.records import ContainerRecord
 from ..house import House
+from ..otp import ActorDown
 from ..parting import say_last
 from ..platform.shims import ShimLink, ShimLost, ShimRefused, StartFailed, connect, read_status
 from ..shim.launch import Launch
@@ -128,7 +130,11 @@ class Run:
     async def _launch(self, size: t.ConsoleSize | None) -> Launch:
         house, record = self._house, self._record
         rootfs = await house.drivers.storage.mount(record.id)
-        write_files(house.layout.container(record.id), record.hostname)
+        own_stack = record.network != "host"
+        write_files(
+            house.layout.container(record.id), record.hostname, record.networking, own_stack=own_stack
+        )
+        network = await house.networks.attach(record)
         if os.path.exists(self._status_file):
             os.unlink(self._status_file)
         main = process(
@@ -138,7 +144,8 @@ class Run:
             rows=size.rows if size else 0,
             cols=size.cols if size else 0,
         )
-        launch = await house.drivers.runtime.prepare(isolation(record, house.layout, rootfs), main)
+        launch = await house.drivers.runtime.prepare(isolation(record, house.layout, rootfs, network), main)
+        await house.networks.ready(record.id)
         return with_stdio(
             launch,
             status=self._status_file,
@@ -183,6 +190,7 @@ class Run:
             await house.drivers.runtime.kill_all(self._id, self._pid)
             rootfs = await house.drivers.storage.mount(self._id)
             await house.drivers.runtime.destroy(isolation(self._record, house.layout, rootfs))
+            await house.networks.detach(self._id)
             await house.drivers.storage.unmount(self._id)
-        except (JockerError, OSError) as error:
+        except (JockerError, OSError, ActorDown, sqlite3.Error) as error:
             log.warning("container %s ended, but something of it is left: %s", self._record.name, error)

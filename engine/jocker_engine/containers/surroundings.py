@@ -8,9 +8,11 @@ from typing import Any
 from jocker_protocol.errors import JockerError
 from jocker_protocol.types import ContainerCreate, ImageConfig
 
-from ..db.records import ContainerRecord
+from ..db.records import ContainerRecord, Networking
 from ..images.evaluate import DEFAULT_PATH
 from ..layout import Layout
+from ..networks.names import hosts, resolv_conf
+from ..networks.wishes import exposed
 from ..otp import ActorDown
 from ..platform.interfaces import Bind, Isolation, Process
 from ..platform.rootfs import NoSuchUser
@@ -34,7 +36,7 @@ def merge(image: ImageConfig, wish: ContainerCreate) -> ImageConfig:
         entrypoint=entrypoint,
         working_dir=wish.working_dir or image.working_dir,
         user=wish.user or image.user,
-        exposed_ports=image.exposed_ports,
+        exposed_ports=exposed(image.exposed_ports, wish.expose),
         volumes=image.volumes,
         labels={**image.labels, **wish.labels},
         stop_signal=wish.stop_signal or image.stop_signal,
@@ -70,17 +72,18 @@ def process(
     )
 
 
-def isolation(record: ContainerRecord, layout: Layout, rootfs: str) -> Isolation:
-    """A container's surroundings; its files must have been written."""
+def isolation(record: ContainerRecord, layout: Layout, rootfs: str, network: str = "") -> Isolation:
+    """A container's surroundings; its files must have been written. `network`: what attaching it has answered."""
     directory = layout.container(record.id)
+    kind, _, other = record.network.partition(":")
     return Isolation(
         id=record.id,
         directory=directory,
         rootfs=rootfs,
         hostname=record.hostname,
-        network=record.network,
+        network=network or record.network,
         binds=tuple(Bind(mount.path, mount.target, mount.read_only) for mount in record.mounts),
-        files=files(directory),
+        files=files(layout.container(other) if kind == "container" else directory),
         init=record.init,
         jail_params=tuple(record.jail_params),
     )
@@ -94,25 +97,22 @@ def files(directory: str) -> dict[str, str]:
     return {target: os.path.join(directory, name) for target, name in _FILES.items()}
 
 
-def write_files(directory: str, hostname: str) -> dict[str, str]:
-    """Write them; names and resolvers are the host's own."""
+_PLAIN = Networking()
+
+
+def write_files(
+    directory: str, hostname: str, networking: Networking = _PLAIN, *, own_stack: bool = False
+) -> dict[str, str]:
+    """Write them. The names of other containers come when it is attached; `own_stack`: not the host's network."""
     texts = {
-        "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t{hostname}\n",
+        "hosts": hosts(hostname, (), networking.extra_hosts, ""),
         "hostname": f"{hostname}\n",
-        "resolv.conf": _read("/etc/resolv.conf"),
+        "resolv.conf": resolv_conf(networking, own_stack=own_stack),
     }
     for name, text in texts.items():
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
             file.write(text)
     return files(directory)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
 
 
 def with_stdio(launch: Launch, **fields: Any) -> Launch:

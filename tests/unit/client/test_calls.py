@@ -48,6 +48,7 @@ container inspect a
 inspect a
 inspect --type image -f {{.Id}} a
 inspect --type volume a
+inspect --type network a
 build -t t --build-arg A=b --label a=b --no-cache --target x CONTEXT
 build -q CONTEXT
 build --check --target x --build-arg A=b --build-context c=d CONTEXT
@@ -67,6 +68,16 @@ image inspect i
 images -a -f dangling=true
 tag a b
 rmi -f a
+create --network a --network name=b,ip=10.0.0.5,alias=x,mac-address=02:42:0a:00:00:05 --network-alias y --ip 10.1.0.5 --ip6 fd00::5 base
+create -p 8080:80 -p 127.0.0.1::53/udp -p eth0:90-92:90-92 -P --expose 81 --add-host h:10.0.0.1 --dns 10.0.0.1 --dns-search . --dns-opt ndots:1 base
+network create -d bridge --subnet 10.1.0.0/16 --gateway 10.1.0.1 --ip-range 10.1.1.0/24 --ipv6 --internal --interface br9 --nat off --label a=b n
+network ls -f driver=bridge --no-trunc
+network inspect -f {{.Name}} n
+network rm -f n
+network prune -f --filter label=a
+network connect --ip 10.1.0.5 --ip6 fd00::5 --alias x --mac-address 02:42:0a:00:00:05 n c
+network disconnect -f n c
+port c
 volume create --label a=b v
 volume ls -f dangling=true
 volume inspect v

@@ -1,0 +1,77 @@
+"""`network connect` and `disconnect`: a container comes to a network, or leaves it, running or not."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+import trio
+
+from jocker_protocol import types as t
+from jocker_protocol.errors import Conflict, InvalidParams, InvalidState, NotFound
+
+from ..clock import now
+from ..db import network_store as sql
+from ..db.records import ContainerRecord
+from ..db.store import happened
+from ..house import House
+from ..networks.wishes import ALONE
+
+_AT_REST = ("created", "exited")
+
+
+async def connect(
+    house: House, record: ContainerRecord, wish: t.NetworkConnect, status: Callable[[], str]
+) -> t.Done:
+    """`status`: of the container, now. Raises JockerError, OSError, ActorDown."""
+    _check(record, status(), "connected to")
+    endpoint = await house.networks.resolve_connection(record.id, wish)
+    event = happened(now(), "network", "connect", endpoint.network, _facts(record))
+    try:
+        await house.store.write(sql.add_endpoint(endpoint), event, grows=True)
+    except sqlite3.IntegrityError:
+        raise Conflict(
+            f"network {wish.network} went, or container {record.name} came to it, meanwhile"
+        ) from None
+    if status() == "running":
+        try:
+            await house.networks.join(endpoint)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await house.networks.leave(endpoint)
+                await house.store.write(sql.drop_endpoint(record.id, endpoint.network))
+            raise
+        if status() in _AT_REST:  # it ended meanwhile, and knew nothing of this
+            await house.networks.detach(record.id)
+    return t.Done()
+
+
+async def disconnect(
+    house: House, record: ContainerRecord, wish: t.NetworkDisconnect, status: Callable[[], str]
+) -> t.Done:
+    """As above."""
+    _check(record, status(), "disconnected from")
+    network = await house.networks.find(wish.network)
+    there = await house.store.networks.endpoints(container=record.id, network=network.id)
+    if not there:
+        if wish.force:
+            return t.Done()
+        raise NotFound(f"container {record.name} is not on network {network.name}")
+    if status() == "running":
+        await house.networks.leave(there[0])
+    event = happened(now(), "network", "disconnect", network.id, _facts(record))
+    await house.store.write(sql.drop_endpoint(record.id, network.id), event)
+    return t.Done()
+
+
+def _check(record: ContainerRecord, status: str, what: str) -> None:
+    if record.network in ALONE or record.network.startswith("container:"):
+        raise InvalidParams(
+            f"container {record.name} is on network {record.network}, and can be {what} no other"
+        )
+    if status not in (*_AT_REST, "running"):
+        raise InvalidState(f"container {record.name} is {status}; wait until it runs or has stopped")
+
+
+def _facts(record: ContainerRecord) -> dict[str, str]:
+    return {"container": record.id, "name": record.name}

@@ -1,0 +1,530 @@
+"""All networks: makes and removes them, finds them by what people call them, gives out the host's ports.
+
+For each network there is an actor below SUPERVISOR. The default network is made when somebody first asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+
+import trio
+
+from jocker_protocol import types as t
+from jocker_protocol.errors import Conflict, InUse, InvalidParams, JockerError, NotFound
+
+from ..clock import new_id, now
+from ..db import network_store as sql
+from ..db.records import EndpointRecord, NetworkRecord, PublishedRecord
+from ..db.store import happened
+from ..differences import mend, report
+from ..filters import Filters
+from ..house import House
+from ..otp import Actor, ActorDown, ChildSpec, handles
+from . import audit, ipam, plan, ports, wishes
+from .messages import FindNetwork, Placement, Republish, Reserve, Resolve, ResolveConnection
+from .network import Network
+
+SUPERVISOR = "networks.all"
+_DOCKERS_DEFAULT = "bridge"
+"""What Docker's users call the default network."""
+
+log = logging.getLogger("jocker.networks")
+
+
+class NetworksManager(Actor):
+    """Answers network.*, and containers' questions (access.py)."""
+
+    answers = (JockerError, OSError, sqlite3.Error, ActorDown)
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._records: dict[str, NetworkRecord] = {}
+        """Those that are there, and those that are being made or removed."""
+        self._moving: set[str] = set()
+        self._making_default: trio.Event | None = None
+
+    async def init(self) -> None:
+        """Undo what was half made; what is lost is made again, so after the machine's start everything."""
+        house = self._house
+        for look in (
+            partial(audit.halves, house, ()),
+            partial(audit.leftovers, house),
+            partial(audit.misfits, house),
+        ):
+            try:
+                await mend(await look())
+            except (
+                JockerError,
+                OSError,
+            ) as error:  # somebody took its interface, its addresses: others live on
+                log.error("a network is not as it should be: %s", error)
+        self._records = {id: record for id, (record, _) in (await house.store.networks.all()).items()}
+        for record in self._records.values():
+            await self._bring_up(record)
+
+    async def terminate(self, reason: BaseException | None) -> None:
+        """A default network that no container is on leaves the machine with the engine; the next one makes it again."""
+        default = self._by_name(self._default_name)
+        if reason is None and default is not None:
+            try:
+                await self._take_away(default)
+            except (ActorDown, JockerError, OSError, sqlite3.Error) as error:
+                log.warning("network %s is left: %s", default.name, error)
+
+    def detail(self) -> str:
+        return f"driver {self._house.drivers.network.name}, {len(self._records)} networks"
+
+    async def _bring_up(self, record: NetworkRecord) -> None:
+        name = f"network/{record.id}"
+        if self.system.whereis(name) is None:
+            await self.system.start_child(SUPERVISOR, ChildSpec(name, lambda: Network(self._house, record)))
+
+    # --- the default network ---
+
+    @property
+    def _default_name(self) -> str:
+        return self._house.config.default_network_name
+
+    async def _default(self) -> NetworkRecord:
+        """Made now, if it is not there; one at a time."""
+        while self._making_default is not None:
+            await self._making_default.wait()
+        found = self._by_name(self._default_name)
+        if found is not None:
+            return found
+        self._making_default = trio.Event()
+        try:
+            config, others = self._house.config, await self._others()
+            subnet = config.default_subnet
+            if (taken := ipam.overlap(subnet, others)) is not None:
+                subnet = ipam.choose(others)
+                log.warning(
+                    "the default network gets %s: the default_subnet %s overlaps with %s of %s",
+                    *(subnet, config.default_subnet, *taken),
+                )
+            host = await self._house.drivers.network.host()
+            wish = t.NetworkCreate(
+                name=self._default_name,
+                subnets=[t.Subnet(subnet=subnet)],
+                interface=""
+                if config.default_loopback_name in host.addresses
+                else config.default_loopback_name,
+                nat=config.default_gateway_if,
+            )
+            return await self._make(wish)
+        finally:
+            self._making_default.set()
+            self._making_default = None
+
+    # --- making and removing ---
+
+    @handles(t.NetworkCreate)
+    async def create(self, message: t.NetworkCreate) -> None:
+        self.answer_later(self._create, message)
+
+    async def _create(self, wish: t.NetworkCreate) -> t.Network:
+        if wish.name == self._default_name:
+            await self._need_driver("")
+            await self._default()
+            raise Conflict(
+                f"network {wish.name} is the default network, which is always there; choose another name"
+            )
+        record = await self._make(wish)
+        return await self._show(record)
+
+    async def _need_driver(self, kind: str) -> str:
+        driver = self._house.drivers.network
+        if not driver.kinds:
+            raise InvalidParams(
+                f"the network driver in use here, {driver.name}, makes no networks: use --network host or none; "
+                "`jocker info` says why"
+            )
+        if kind and kind not in driver.kinds:
+            raise InvalidParams(
+                f"driver: {kind} networks are not for this system: {driver.name} makes {', '.join(driver.kinds)} networks"
+            )
+        return kind or driver.kinds[0]
+
+    async def _make(self, wish: t.NetworkCreate) -> NetworkRecord:
+        kind = await self._need_driver(wish.driver)
+        wishes.network_name(wish.name)
+        wishes.interface(wish.interface, "interface")
+        nat = wishes.interface(wish.nat, "nat")
+        id = new_id()
+        others = await self._others()
+        record = NetworkRecord(
+            id=id,
+            name=wish.name,
+            kind=kind,
+            created_at=now(),
+            subnets=_subnets(id, wish, others),
+            internal=wish.internal,
+            interface=wish.interface or self._house.drivers.network.interface(id),
+            nat=nat,
+            labels=wish.labels,
+        )
+        if self._by_name(record.name) is not None:
+            raise _name_is_taken(record.name)
+        if any(each.interface == record.interface for each in self._records.values()):
+            raise Conflict(f"interface {record.interface} is another network's; choose another --interface")
+        self._check_others(record)
+        self._records[id] = record  # from here on nobody else gets its name or its addresses
+        self._moving.add(id)
+        try:
+            await self._house.store.write(sql.add_network(record), grows=True)
+            try:
+                await self._house.drivers.network.create(plan.network(record))
+                await self._house.store.write(
+                    sql.confirm_network(id), happened(now(), "network", "create", id, _facts(record))
+                )
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await audit.destroy(self._house, record)
+                raise
+            await self._bring_up(record)
+        except BaseException:
+            del self._records[id]
+            raise
+        finally:
+            self._moving.discard(id)
+        return record
+
+    async def _others(self) -> list[tuple[str, str]]:
+        """All that addresses are taken by: (block, whose)."""
+        host = await self._house.drivers.network.host()
+        own = {each.interface for each in self._records.values()}
+        return [
+            *(
+                (each.subnet, f"network {record.name}")
+                for record in self._records.values()
+                for each in record.subnets
+            ),
+            *((block, f"the host's interface {name}") for block, name in host.routes if name not in own),
+        ]
+
+    def _check_others(self, record: NetworkRecord) -> None:
+        """Networks that came while this one asked the host."""
+        others = [(e.subnet, f"network {each.name}") for each in self._records.values() for e in each.subnets]
+        for each in record.subnets:
+            _refuse_overlap(each.subnet, others)
+
+    @handles(t.NetworkRemove)
+    async def remove(self, message: t.NetworkRemove) -> None:
+        self.answer_later(self._remove, message)
+
+    async def _remove(self, message: t.NetworkRemove) -> t.Done:
+        if message.network in wishes.ALONE or message.network == self._default_name:
+            raise InvalidParams(f"network {message.network} is always there and cannot be removed")
+        try:
+            record = self._find(message.network)
+        except NotFound:
+            if message.force:
+                return t.Done()
+            raise
+        if record.name == self._default_name:
+            raise InvalidParams(f"network {record.name} is always there and cannot be removed")
+        if not await self._take_away(record):
+            users = await self._house.store.networks.endpoints(network=record.id)
+            held = ", ".join(sorted(each.container[:12] for each in users)[:10])
+            raise InUse(
+                f"network {record.name} is in use by {held}; disconnect or remove these containers first"
+            )
+        return t.Done()
+
+    async def _take_away(self, record: NetworkRecord) -> bool:
+        """False, and nothing is changed, when a container is on it."""
+        if record.id in self._moving:
+            raise Conflict(f"network {record.name} is being made or removed; wait for that")
+        self._moving.add(record.id)
+        try:
+            if not await self._house.store.write(sql.doom_network(record.id)):
+                return False
+            await self.system.stop_child(SUPERVISOR, f"network/{record.id}")
+            await audit.destroy(
+                self._house, record, happened(now(), "network", "destroy", record.id, _facts(record))
+            )
+            del self._records[record.id]
+        finally:
+            self._moving.discard(record.id)
+        return True
+
+    @handles(t.NetworkPrune)
+    async def prune(self, message: t.NetworkPrune) -> None:
+        self.answer_later(self._prune, message)
+
+    async def _prune(self, message: t.NetworkPrune) -> t.NetworksPruned:
+        filters = Filters(message.filters, ("label",))
+        gone = []
+        for record in sorted(self._records.values(), key=lambda each: each.name):
+            wanted = record.name != self._default_name and filters.labels(record.labels)
+            if wanted and record.id not in self._moving and await self._take_away(record):
+                gone.append(record.name)
+        return t.NetworksPruned(networks=gone)
+
+    # --- finding ---
+
+    def _by_name(self, name: str) -> NetworkRecord | None:
+        return next((each for each in self._records.values() if each.name == name), None)
+
+    def _find(self, name: str) -> NetworkRecord:
+        found = self._by_name(name) or self._records.get(name)
+        if found is None and name == _DOCKERS_DEFAULT:
+            found = self._by_name(self._default_name)
+        if found is not None:
+            return found
+        like = [each for id, each in self._records.items() if name and id.startswith(name)]
+        if not like:
+            raise NotFound(f"no such network: {name}; `jocker network ls` lists them")
+        if len(like) > 1:
+            listed = ", ".join(f"{each.id[:16]} ({each.name})" for each in like[:10])
+            raise Conflict(f"network id {name} is ambiguous; it could be {listed}")
+        return like[0]
+
+    async def _find_or_default(self, name: str) -> NetworkRecord:
+        if name in (self._default_name, _DOCKERS_DEFAULT) and self._by_name(name) is None:
+            await self._need_driver("")
+            return await self._default()
+        await self._need_driver("")
+        return self._find(name)
+
+    @handles(FindNetwork)
+    async def find(self, message: FindNetwork) -> None:
+        self.answer_later(self._find_or_default, message.name)
+
+    @handles(t.NetworkRef)
+    async def inspect(self, message: t.NetworkRef) -> None:
+        self.answer_later(self._inspect, message)
+
+    async def _inspect(self, message: t.NetworkRef) -> t.Network:
+        if message.network in wishes.ALONE:
+            return _alone(message.network)
+        if not self._house.drivers.network.kinds:
+            return await self._show(self._find(message.network))
+        return await self._show(await self._find_or_default(message.network))
+
+    @handles(t.NetworkList)
+    async def list_(self, message: t.NetworkList) -> None:
+        self.answer_later(self._list, message)
+
+    async def _list(self, message: t.NetworkList) -> t.Networks:
+        filters = Filters(message.filters, ("id", "name", "driver", "label", "dangling"))
+        if self._house.drivers.network.kinds:
+            try:
+                await self._default()
+            except (JockerError, OSError) as error:
+                log.warning("the default network cannot be made: %s", error)
+        shown = [_alone(name) for name in wishes.ALONE]
+        shown += [await self._show(each) for each in self._records.values() if each.id not in self._moving]
+        return t.Networks(
+            networks=[
+                each
+                for each in sorted(shown, key=lambda each: each.name)
+                if filters.begins("id", each.id)
+                and filters.contains("name", each.name)
+                and filters.equals("driver", each.driver)
+                and filters.labels(each.labels)
+                and filters.flag(
+                    "dangling", not each.members and not each.default and each.name not in wishes.ALONE
+                )
+            ]
+        )
+
+    async def _show(self, record: NetworkRecord) -> t.Network:
+        return t.Network(
+            id=record.id,
+            name=record.name,
+            driver=record.kind,
+            created_at=record.created_at,
+            subnets=record.subnets,
+            internal=record.internal,
+            interface=record.interface,
+            nat=record.nat,
+            labels=record.labels,
+            default=record.name == self._default_name,
+            members=await self._members(record),
+        )
+
+    async def _members(self, record: NetworkRecord) -> list[t.Member]:
+        store = self._house.store.networks
+        leases = {lease.container: lease for lease in await store.leases(network=record.id)}
+        called = await store.called(record.id)
+        members = []
+        for each in await store.endpoints(network=record.id):
+            lease = leases.get(each.container)
+            members.append(
+                t.Member(
+                    container=each.container,
+                    name=called.get(each.container, ""),
+                    ip=lease.ip if lease else "",
+                    ip6=lease.ip6 if lease else "",
+                    mac_address=plan.mac(each, lease) if lease else each.mac_address,
+                    aliases=each.aliases,
+                )
+            )
+        return sorted(members, key=lambda each: each.name)
+
+    # --- for containers ---
+
+    @handles(Resolve)
+    async def resolve(self, message: Resolve) -> None:
+        self.answer_later(self._resolve, message)
+
+    async def _resolve(self, message: Resolve) -> Placement:
+        wish = message.wish
+        if wish.network and wish.networks:
+            raise InvalidParams("network and networks exclude each other: give one of them")
+        first = wish.network or self._house.default_network
+        if not wish.networks and (first in wishes.ALONE or first.startswith("container:")):
+            return self._resolve_alone(first, wish)
+        asked = wish.networks or [t.Connection(network=first)]
+        endpoints: list[EndpointRecord] = []
+        for each in asked:
+            name = each.network or self._house.default_network
+            if name in wishes.ALONE or name.startswith("container:"):
+                raise InvalidParams(
+                    f"networks: on network {name} a container has no place that could be chosen"
+                )
+            record = await self._find_or_default(name)
+            if any(endpoint.network == record.id for endpoint in endpoints):
+                raise InvalidParams(f"networks: {record.name} is named twice")
+            endpoints.append(wishes.endpoint(record, each, message.container, len(endpoints)))
+        for endpoint in endpoints:
+            await self._check_wanted(endpoint)
+        return Placement(self._records[endpoints[0].network].name, endpoints)
+
+    def _resolve_alone(self, network: str, wish: t.ContainerCreate) -> Placement:
+        warnings = []
+        if wish.ports or wish.publish_all:
+            if network.startswith("container:"):
+                raise InvalidParams("ports: publish them on the container whose network this one shares")
+            if not wish.network:  # nobody asked for this network: the machine has no other
+                raise InvalidParams(
+                    f"ports: nothing can be published from network {network}, the only one here; leave -p out: "
+                    "what listens in the container is reached on the host's own ports"
+                )
+            warnings.append(f"published ports are ignored: the container is on network {network}")
+        return Placement(network, warnings=warnings)
+
+    async def _check_wanted(self, wish: EndpointRecord) -> None:
+        """An address that was asked for belongs to one container, whether it runs or not."""
+        for each in await self._house.store.networks.endpoints(network=wish.network):
+            for mine, other in ((wish.ip, each.ip), (wish.ip6, each.ip6)):
+                if mine and mine == other and each.container != wish.container:
+                    raise Conflict(
+                        f"address {mine} was given to container {each.container[:12]}; choose another"
+                    )
+
+    @handles(ResolveConnection)
+    async def resolve_connection(self, message: ResolveConnection) -> None:
+        self.answer_later(self._resolve_connection, message)
+
+    async def _resolve_connection(self, message: ResolveConnection) -> EndpointRecord:
+        if message.wish.network in wishes.ALONE:
+            raise InvalidParams(f"network {message.wish.network} cannot be combined with other networks")
+        record = await self._find_or_default(message.wish.network)
+        there = await self._house.store.networks.endpoints(container=message.container)
+        if any(each.network == record.id for each in there):
+            raise Conflict(f"container {message.wish.container[:64]} is on network {record.name} already")
+        used = {each.position for each in there}
+        position = next(number for number in range(len(used) + 1) if number not in used)
+        wish = wishes.endpoint(record, message.wish, message.container, position)
+        await self._check_wanted(wish)
+        return wish
+
+    @handles(Reserve)
+    async def reserve(self, message: Reserve) -> list[PublishedRecord]:
+        """In the order of messages, so that no two containers see the same port free."""
+        house, record = self._house, self._records[message.network]
+        taken = await house.store.networks.published()
+        mine = [each for each in taken if each.container == message.container]
+        if mine:  # of a start that was cut off
+            await house.store.write(sql.drop_published(message.container))
+        versions = [version for version in plan.VERSIONS if plan.subnet(record, version)]
+        host = await house.drivers.network.host() if any(wish.host_ip for wish in message.wishes) else None
+        try:
+            made = ports.assign(
+                message.wishes,
+                [each for each in taken if each.container != message.container],
+                container=message.container,
+                network=message.network,
+                versions=versions,
+                addresses=host.addresses if host else {},
+            )
+        except ports.Occupied as error:
+            raise Conflict(
+                f"{error} is {await self._occupant(error)}; choose another, or stop that one"
+            ) from None
+        await house.store.write(*sql.add_published(made), grows=True)
+        return made
+
+    async def _occupant(self, error: ports.Occupied) -> str:
+        if error.by:
+            record = await self._house.store.container(error.by)
+            return f"container {record.name if record else error.by[:12]}'s"
+        who = await self._house.drivers.network.holder(error.protocol, error.port)
+        return f"in use by {who}" if who else "in use by a program of the host"
+
+    # --- differences ---
+
+    @handles(t.Check)
+    async def check(self, message: t.Check) -> None:
+        self.answer_later(self._check, message)
+
+    async def _check(self, message: t.Check) -> list[t.Difference]:
+        house = self._house
+        found = [
+            *await audit.halves(house, self._moving),
+            *await audit.leftovers(house),
+            *await audit.misfits(house),
+        ]
+        shown = await report(found, repair=message.repair)
+        if message.repair:
+            for id in (
+                self._records.keys() - self._moving
+            ):  # what an audit has loaded may be older than what holds
+                await self.system.ref(f"network/{id}").call(Republish())
+        return shown
+
+
+def _subnets(id: str, wish: t.NetworkCreate, others: Sequence[tuple[str, str]]) -> list[t.Subnet]:
+    given = [ipam.complete(each) for each in wish.subnets]
+    versions = [6 if ":" in each.subnet else 4 for each in given]
+    if len(set(versions)) < len(versions):
+        raise InvalidParams("subnets: at most one of each IP version")
+    for each in given:
+        _refuse_overlap(each.subnet, others)
+    if not given:
+        given.append(ipam.complete(t.Subnet(subnet=ipam.choose(others))))
+    if wish.ipv6 and 6 not in versions:
+        given.append(ipam.complete(t.Subnet(subnet=ipam.choose6(id))))
+    return sorted(given, key=lambda each: ":" in each.subnet)
+
+
+def _refuse_overlap(subnet: str, others: Sequence[tuple[str, str]]) -> None:
+    if (found := ipam.overlap(subnet, others)) is not None:
+        raise Conflict(f"subnet {subnet} overlaps with {found[0]} of {found[1]}; choose another --subnet")
+
+
+def _name_is_taken(name: str) -> Conflict:
+    return Conflict(f"there is a network {name} already; remove that one, or choose another name")
+
+
+def _facts(record: NetworkRecord) -> dict[str, str]:
+    return {**record.labels, "name": record.name, "type": record.kind}
+
+
+def _alone(name: str) -> t.Network:
+    return t.Network(
+        id=name,
+        name=name,
+        driver="null" if name == "none" else "host",
+        created_at="",
+        subnets=[],
+        internal=False,
+        interface="",
+        nat="",
+        labels={},
+    )
