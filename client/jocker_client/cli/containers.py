@@ -52,24 +52,28 @@ def run(ctx: click.Context, /, detach: bool, cidfile: str | None, **given: Any) 
         engine.call("container.start", container=container)
         click.echo(container)
         return
-    left = False
+    ended = False
     try:
-        left = _foreground(ctx, container, stdin=given["interactive"], tty=given["tty"])
+        _foreground(ctx, container, stdin=given["interactive"], tty=given["tty"])
+    except click.exceptions.Exit:
+        ended = True
+        raise
     finally:
-        if given["auto_remove"] and not left:
-            _await_removal(engine, container)
+        if given["auto_remove"]:
+            _await_removal(engine, container, ended)
 
 
-def _await_removal(engine: Any, container: str) -> None:
-    """What --rm promises is true when the command has ended."""
+def _await_removal(engine: Any, container: str, ended: bool) -> None:
+    """What --rm promises is true when the command has ended; one that was left, by its user or its reader, runs on."""
     try:
-        engine.call("container.wait", container=container, condition="removed")
+        if ended or engine.call("container.inspect", container=container)["state"]["status"] != "running":
+            engine.call("container.wait", container=container, condition="removed")
     except NotFound:
         pass
 
 
-def _foreground(ctx: click.Context, container: str, *, stdin: bool, tty: bool) -> bool:
-    """Attach, start, and end as it ends; True when its user has left it."""
+def _foreground(ctx: click.Context, container: str, *, stdin: bool, tty: bool) -> None:
+    """Attach, start, and end as it ends; returns when its user has left it."""
     from . import terminal
 
     engine = ctx.obj.engine
@@ -77,14 +81,14 @@ def _foreground(ctx: click.Context, container: str, *, stdin: bool, tty: bool) -
     size = terminal.console_size() if tty else None
     with engine.stream(ticket["token"]) as stream:
         engine.call("container.start", container=container, **({"console_size": size} if size else {}))
-        return _finish(ctx, terminal, stream, stdin, tty)
+        _finish(ctx, terminal, stream, stdin, tty)
 
 
-def _finish(ctx: click.Context, terminal: Any, stream: Any, stdin: bool, tty: bool) -> bool:
+def _finish(ctx: click.Context, terminal: Any, stream: Any, stdin: bool, tty: bool) -> None:
     try:
         result = terminal.attach(stream, stdin=stdin, tty=tty)
     except terminal.Detached:
-        return True
+        return
     if result.get("error"):
         click.echo(f"jocker: {result['error']}", err=True)
     raise click.exceptions.Exit(result["exit_code"])
