@@ -71,12 +71,16 @@ class Engine:
             capture_output=True,
             text=True,
             timeout=120,
-            **({"stdin": subprocess.DEVNULL} if "input" not in options else {}),
+            **({} if "input" in options or "stdin" in options else {"stdin": subprocess.DEVNULL}),
             **options,
         )
         assert not check or done.returncode == 0, (args, done, self.log()[-3000:])
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    @property
+    def jocker_path(self) -> str:
+        return os.path.join(BIN, "jocker")
 
     def popen(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen([os.path.join(BIN, "jocker"), *args], env=self.env, **options)

@@ -45,6 +45,11 @@ class ImageBuild(Params, frozen=True):
     """NAME=VALUE for the jails of RUN steps (FreeBSD)."""
     ignore: list[str] = []
     """The lines of the ignore file that the client obeyed: to warn of a COPY of what is ignored."""
+    epoch: int | None = None
+    """Reproducible: nothing of the image has a time of this build. Seconds since 1970; what RUN steps and archives
+    make is at the latest of then, what comes from a context, and the image's own times, of just then."""
+    verify: bool = False
+    """With `epoch`: build twice without cache; an image that is not the same both times is refused."""
 
 
 class BuildProgress(Result):

@@ -94,6 +94,12 @@ class BuildFailed(JockerError):
     kind, code = "build_failed", 6
 
 
+class NotReproducible(JockerError):
+    """Two builds of the same gave different images; data has path, what, step."""
+
+    kind, code = "not_reproducible", 12
+
+
 class PlatformFailed(JockerError):
     """The operating system refused; data has argv, exit_code and stderr where a command did."""
 
@@ -138,6 +144,7 @@ ERRORS: dict[str, type[JockerError]] = {
         InUse,
         BadDockerfile,
         BuildFailed,
+        NotReproducible,
         PlatformFailed,
         Denied,
         TimedOut,

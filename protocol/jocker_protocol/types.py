@@ -10,6 +10,21 @@ from typing import Literal
 
 import msgspec
 
+from .archives import Changed as Changed
+from .archives import ChangedPath as ChangedPath
+from .archives import ContainerCommit as ContainerCommit
+from .archives import ContainerDiff as ContainerDiff
+from .archives import ContainerExport as ContainerExport
+from .archives import History as History
+from .archives import HistoryStep as HistoryStep
+from .archives import ImageHistory as ImageHistory
+from .archives import ImageImport as ImageImport
+from .archives import ImagePrune as ImagePrune
+from .archives import ImageSave as ImageSave
+from .archives import Loaded as Loaded
+from .archives import LoadedImage as LoadedImage
+from .archives import Pruned as Pruned
+from .archives import Sent as Sent
 from .base import Created as Created
 from .base import Done as Done
 from .base import Empty as Empty
@@ -472,6 +487,14 @@ class HistoryEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     comment: str = ""
 
 
+class RootFs(msgspec.Struct, kw_only=True):
+    """The rootfs of the OCI image configuration."""
+
+    type: str
+    layers: list[str]
+    """diff_ids, the base first."""
+
+
 class ImageDetail(Result):
     """`image.inspect`."""
 
@@ -485,6 +508,10 @@ class ImageDetail(Result):
     """Layer ids, the base first."""
     history: list[HistoryEntry]
     size: int
+    root_fs: RootFs
+    author: str = ""
+    comment: str = ""
+    """Of the newest step."""
 
 
 # --- volumes -------------------------------------------------------------------------------------

@@ -14,17 +14,20 @@ import click
 
 from ..connection import Connection
 
-_C, _I, _V, _S, _N = "containers", "images", "volumes", "system", "networks"
+_C, _I, _V, _S, _N, _A = "containers", "images", "volumes", "system", "networks", "archives"
 
 CONTAINER = {
     "attach": (_C, "attach"), "create": (_C, "create"), "exec": (_C, "exec_"), "inspect": (_C, "inspect"),
     "kill": (_C, "kill"), "logs": ("logs", "logs"), "ls": (_C, "ps"), "list": (_C, "ps"), "ps": (_C, "ps"),
     "port": (_N, "port"), "rename": (_C, "rename"), "restart": (_C, "restart"), "rm": (_C, "rm"), "run": (_C, "run"),
     "start": (_C, "start"), "stop": (_C, "stop"), "wait": (_C, "wait"),
+    "commit": (_A, "commit"), "diff": (_A, "diff"), "export": (_A, "export"),
 }  # fmt: skip
 IMAGE = {
     "build": ("build", "build"), "create": ("base", "create"), "inspect": (_I, "inspect"), "ls": (_I, "images"),
     "list": (_I, "images"), "rm": (_I, "rmi"), "tag": (_I, "tag"),
+    "history": ("stories", "history"), "import": (_A, "import_"), "load": (_A, "load"),
+    "prune": ("stories", "prune"), "save": (_A, "save"),
 }  # fmt: skip
 BUILDER = {"build": ("build", "build"), "du": ("builder", "du"), "prune": ("builder", "prune")}
 VOLUME = {
@@ -40,6 +43,7 @@ SYSTEM = {
 }  # fmt: skip
 TOP = {
     **{name: CONTAINER[name] for name in CONTAINER if name not in ("inspect", "ls", "list")},
+    **{name: IMAGE[name] for name in ("history", "import", "load", "save")},
     "build": ("build", "build"), "images": (_I, "images"), "rmi": (_I, "rmi"), "tag": (_I, "tag"),
     "events": ("events", "events"), "inspect": (_S, "inspect"), "info": (_S, "info"), "rpc": (_S, "rpc"), "version": (_S, "version"),
 }  # fmt: skip

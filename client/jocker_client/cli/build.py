@@ -76,6 +76,14 @@ _TAR_MAGIC = slice(257, 262)
     metavar="NAME[=VALUE]",
     help="A parameter of jail(8) for RUN steps (FreeBSD).",
 )
+@_O(
+    "--reproducible",
+    is_flag=True,
+    help="The same files, base and arguments give the same image at any time and anywhere: times are those of "
+    "SOURCE_DATE_EPOCH (build argument or variable), else of the newest commit of the context's git repository, "
+    "else 1980-01-01.",
+)
+@_O("--verify", is_flag=True, help="Build twice without cache, and refuse what is not --reproducible.")
 @_O("--debug", "shell", is_flag=True, help="When an instruction fails, open a shell in the state before it.")
 @_O("-q", "--quiet", is_flag=True, help="Print the image's id only.")
 @_O(
@@ -108,12 +116,19 @@ def build(ctx: click.Context, /, path: str, dockerfile: str, **given: Any) -> No
     if given["shell"] and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.ClickException("--debug needs a terminal for its shell")
     agents = dict(_agent(item) for item in given["ssh"])
+    reproducible: dict[str, Any] = {}
+    if given["reproducible"] or given["verify"]:
+        from ..epoch import source_date_epoch
+
+        given["no_cache"] = given["no_cache"] or given["verify"]
+        reproducible = {"epoch": source_date_epoch(path, arguments), "verify": given["verify"]}
     if given["network"] == "default":
         given["network"] = ""
     engine = ctx.obj.engine
     ticket = engine.call(
         "image.build",
         **wish,
+        **reproducible,
         tags=list(given["tags"]),
         build_args=arguments,
         labels=options.pairs(given["labels"], "--label"),

@@ -9,7 +9,7 @@ from typing import Any
 
 Row = dict[str, str]
 
-_SPELLING = {"oom": "OOM", "tty": "Tty", "id": "Id", "os": "Os", "ids": "IDs"}
+_SPELLING = {"oom": "OOM", "tty": "Tty", "id": "Id", "os": "Os", "ids": "IDs", "fs": "FS"}
 _MAPS = ("labels", "platform", "annotations", "attributes")
 """Fields whose keys are data."""
 _FLAGS = {

@@ -24,7 +24,6 @@ from jocker_protocol.errors import Conflict, InvalidParams, JockerError
 from jocker_protocol.methods import API_VERSION, METHODS
 
 from .. import events
-from ..clock import new_id
 from ..containers.messages import Attach, CheckAttach, CheckExec, Exec, Logs, Restart
 from ..house import House
 from ..images.base import MakeBase
@@ -36,6 +35,7 @@ from .building import serve_build
 from .dispatch import Handler
 from .peer import Peer
 from .streams import StreamBroker, StreamConnection
+from .transfers import Transfers, receive, remove
 
 _ROUTES = {
     "builder": "cache",
@@ -52,6 +52,7 @@ _ON_ITS_WAY = 0.5
 def handlers(system: System, house: House, broker: StreamBroker) -> dict[str, Handler]:
     """One for each method of the catalogue that this engine serves."""
     own = _Handlers(system, house, broker)
+    transfers = Transfers(system, house, broker)
     table: dict[str, Handler] = {
         "engine.ping": own.ping,
         "engine.version": own.version,
@@ -67,8 +68,12 @@ def handlers(system: System, house: House, broker: StreamBroker) -> dict[str, Ha
         "container.attach": own.attach,
         "container.exec": own.exec_,
         "container.logs": own.logs,
+        "container.export": transfers.export,
         "image.build": own.build,
         "image.create": own.create_image,
+        "image.import": transfers.import_,
+        "image.load": transfers.load,
+        "image.save": transfers.save,
     }
     for name in METHODS:
         actor = _ROUTES.get(name.partition(".")[0])
@@ -254,44 +259,25 @@ class _Handlers:
             check_tag(params.tag)
 
         async def serve(connection: StreamConnection) -> None:
-            upload = await self._receive(connection)
+            upload = await receive(self._house, connection)
             try:
-                send, receive = trio.open_memory_channel[t.CreateProgress](16)
+                send, progress = trio.open_memory_channel[t.CreateProgress](16)
 
-                def tell(progress: t.CreateProgress) -> None:
+                def tell(item: t.CreateProgress) -> None:
                     with suppress(
                         trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError
                     ):  # the next one says more
-                        send.send_nowait(progress)
+                        send.send_nowait(item)
 
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_send_progress, connection, receive)
+                    nursery.start_soon(_send_progress, connection, progress)
                     async with send:
                         created = await self._ask("images", MakeBase(params, upload, tell))
                 await connection.result(created)
             finally:
-                _remove(upload)
+                remove(upload)
 
         return self._broker.ticket(serve)
-
-    async def _receive(self, connection: StreamConnection) -> str:
-        """What the client sends up to its EOF, as a file; "" for nothing."""
-        path = os.path.join(self._house.layout.uploads, new_id())
-        size = 0
-        try:
-            async with await trio.open_file(path, "wb") as file:
-                async for kind, payload in connection:
-                    if kind == wire.EOF:
-                        break
-                    if kind == wire.STDIN:
-                        size += len(payload)
-                        await file.write(payload)
-        except BaseException:
-            _remove(path)
-            raise
-        if not size:
-            _remove(path)
-        return path if size else ""
 
 
 async def _send_progress(
@@ -300,11 +286,6 @@ async def _send_progress(
 ) -> None:
     async for item in progress:
         await connection.send_json(wire.PROGRESS, item)
-
-
-def _remove(path: str) -> None:
-    if path and os.path.exists(path):
-        os.unlink(path)
 
 
 def _node(node: Node) -> t.TreeNode:

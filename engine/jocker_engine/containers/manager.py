@@ -28,9 +28,9 @@ from ..networks.wishes import networking as networking_of
 from ..otp import Actor, ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
 from ..platform.work import work
 from ..volumes.manager import EnsureVolume, Sweep
-from . import audit, health, journal, lifecycle, order, restarts
+from . import audit, files, health, journal, lifecycle, order, restarts
 from .container import Container
-from .messages import Attach, CheckAttach, CheckExec, Exec, Logs, Quit, Restart
+from .messages import Attach, CheckAttach, CheckExec, Exec, Logs, Quit, Restart, TreeOf
 from .names import check_name, random_name
 from .signals import parse_signal
 from .surroundings import argv, merge
@@ -315,6 +315,24 @@ class ContainersManager(Actor):
         await self._house.store.write(sql.update_container(record))
         await self._bring_up(container)
         return t.Done()
+
+    # --- file systems ---
+
+    @handles(t.ContainerDiff, t.ContainerCommit, TreeOf)
+    async def files(self, message: Any) -> None:
+        self.answer_later(self._files, message)
+
+    async def _files(self, message: Any) -> Any:
+        container = await self._find(message.container)
+        record = await self._house.store.container(container)
+        if record is None or record.state.status in ("creating", "removing"):
+            raise NotFound(f"no such container: {message.container}; `jocker ps -a` lists them")
+        match message:
+            case t.ContainerDiff():
+                return await files.diff(self._house, record)
+            case t.ContainerCommit():
+                return await files.commit(self._house, self.system, record, message)
+        return record.id
 
     # --- list ---
 

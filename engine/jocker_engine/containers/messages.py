@@ -54,6 +54,12 @@ class Logs(msgspec.Struct, frozen=True):
     wish: t.ContainerLogs
 
 
+class TreeOf(msgspec.Struct, frozen=True):
+    """The tree that is a container's file system, if it is whole; answered with its id."""
+
+    container: str
+
+
 # --- a container to itself -----------------------------------------------------------------------
 
 

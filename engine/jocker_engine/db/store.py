@@ -322,6 +322,15 @@ class Store:
         )
         return [(msgspec.json.decode(doc, type=LayerRecord), bool(used)) for doc, used in rows]
 
+    async def layer_like(self, parent: str | None, diff_id: str) -> LayerRecord | None:
+        """One that makes the same of the same parent."""
+        return await self._doc(
+            LayerRecord,
+            "SELECT doc FROM layers WHERE parent IS ? AND diff_id = ? AND ready ORDER BY rowid LIMIT 1",
+            parent,
+            diff_id,
+        )
+
     async def chain(self, layer: str) -> list[LayerRecord]:
         """A layer and all below it, the base first."""
         return await self._docs(
@@ -344,8 +353,9 @@ class Store:
         return [_diff(row) for row in rows]
 
     async def layer_ids(self) -> dict[str, bool]:
-        """Every layer's id, and whether it is ready."""
-        return {row[0]: bool(row[1]) for row in await self._rows("SELECT id, ready FROM layers")}
+        """Every layer's id, and whether it is ready; those that stand on others first."""
+        rows = await self._rows("SELECT id, ready FROM layers ORDER BY rowid DESC")
+        return {row[0]: bool(row[1]) for row in rows}
 
     async def layers_on(self, layer: str) -> list[str]:
         """It and all that stand on it, the topmost first."""

@@ -22,6 +22,7 @@ from ..otp import Actor, handles
 from ..platform.rootfs import resolve
 from . import checking, layers
 from .cache import Free
+from .compare import compare
 from .dockerfile import Dockerfile, parse
 from .job import Job, Order
 from .names import ResolveImage, with_tag
@@ -60,7 +61,7 @@ class Builder(Actor):
         job, request = self._job, self._order.request
         await self._house.drivers.runtime.check_jail_params(tuple(request.jail_params))
         try:
-            image = await self._stages()
+            image = await self._stages(job)
         except BuildFailed as error:
             if job.last_good is not None and request.tags:
                 names = await self._keep_failed(job.last_good)
@@ -72,6 +73,8 @@ class Builder(Actor):
             config = msgspec.structs.replace(image.config, labels=labels)
             image = layers.new_image(image.layer, config, image.history)
         image = await layers.identify(self._house, image)
+        if request.verify:
+            await self._verify(image)
         tags = [with_tag(tag) for tag in request.tags]
         replaced = await self._tagged(name for name in _failed_names(tags) if name not in tags)
         await self._house.store.write(
@@ -87,8 +90,15 @@ class Builder(Actor):
             image_id=image.id, tags=tags, cached=job.cached, steps=job.made, warnings=self._warnings
         )
 
-    async def _stages(self) -> ImageRecord:
-        job, request = self._job, self._order.request
+    async def _verify(self, image: ImageRecord) -> None:
+        """Once more. Raises NotReproducible, and nothing of the image remains but layers."""
+        await self._job.tell("warning", text="the same once more, to compare")
+        again = Job(self._house, self.system, self.name, self._order)
+        again.begun = self._job.begun
+        await compare(self._house, image, await self._stages(again))
+
+    async def _stages(self, job: Job) -> ImageRecord:
+        request = self._order.request
         dockerfile = parse(self._read_dockerfile(), os.path.basename(request.dockerfile))
         todo = plan(dockerfile, request.target, request.build_args)
         for name in todo.unused_args:

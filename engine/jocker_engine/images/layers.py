@@ -6,16 +6,19 @@ import contextlib
 import hashlib
 import os
 import platform
+from dataclasses import asdict, dataclass
 
 import msgspec
+import trio
 
 from jocker_protocol.types import HistoryEntry, ImageConfig
 
-from ..clock import now
+from ..clock import now, rfc3339
 from ..db import store as sql
 from ..db.database import Statement
 from ..db.records import ImageRecord, LayerRecord
 from ..house import House
+from ..platform.work import work
 from . import oci
 
 
@@ -71,6 +74,38 @@ async def intend(house: House, layer: str, parent: str | None, key: str) -> None
     await house.store.write(sql.add_layer(record, ready=False), grows=True)
 
 
+@dataclass(frozen=True)
+class Clamp:
+    """The times of a reproducible build; `epoch` in seconds."""
+
+    epoch: int
+    exact: bool = False
+    """What is changed has just this time; else it is not later. A context's files have that of their checkout."""
+
+    @property
+    def stamp(self) -> str:
+        """As records have it."""
+        return rfc3339(self.epoch * 10**9)
+
+    async def apply(self, house: House, tree: str) -> None:
+        """To all that a tree has changed."""
+        storage = house.drivers.storage
+        mount = await storage.mount(tree)
+        try:
+            content = asdict(await storage.content(tree))
+            await work(
+                house.commands,
+                "clamp_times",
+                content=content,
+                mount=mount,
+                epoch=self.epoch,
+                exact=self.exact,
+            )
+        finally:
+            with trio.CancelScope(shield=True):
+                await storage.release(tree)
+
+
 async def seal(
     house: House,
     tree: str,
@@ -80,9 +115,12 @@ async def seal(
     config: ImageConfig,
     history: list[HistoryEntry],
     created_by: str,
+    clamp: Clamp | None = None,
 ) -> LayerRecord:
     """A tree becomes the layer that was intended. The tree is gone afterwards."""
-    created = now()
+    created = clamp.stamp if clamp else now()
+    if clamp:
+        await clamp.apply(house, tree)
     entry = HistoryEntry(created=created, created_by=created_by, layer=layer)
     await house.drivers.storage.seal(tree, layer)
     record = LayerRecord(

@@ -18,16 +18,17 @@ from jocker_protocol.patterns import match
 
 from ..clock import new_id
 from ..db import store as sql
-from ..db.records import ImageRecord, LayerRecord
+from ..db.records import ContainerRecord, ImageRecord, LayerRecord
 from ..differences import mend, report
 from ..filters import Filters
 from ..house import House
 from ..otp import Actor, ActorDown, ChildSpec, handles
 from ..platform.work import work
-from . import audit, base, checking, layers
+from . import audit, base, checking, layers, prune, transfers
 from .agents import Agents
 from .builder import Builder, Go
 from .cache import Free
+from .changes import changed
 from .contexts import received
 from .job import Order
 from .names import ResolveImage, check_tag, with_tag
@@ -47,6 +48,33 @@ class Build(msgspec.Struct, frozen=True):
     wish: t.ImageBuild
     progress: Any
     """trio.MemorySendChannel[BuildProgress]."""
+
+
+class Load(msgspec.Struct, frozen=True):
+    """The images of an archive on this host; answered with Loaded."""
+
+    path: str
+
+
+class Import(msgspec.Struct, frozen=True):
+    """An image of a root file system in a tar on this host; answered with Created."""
+
+    wish: t.ImageImport
+    path: str
+
+
+class PlanSave(msgspec.Struct, frozen=True):
+    """What the worker operation save_archive is to write."""
+
+    wish: t.ImageSave
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """An image of a container's tree; answered with Created."""
+
+    wish: t.ContainerCommit
+    container: ContainerRecord
+    command: str
 
 
 class ImagesManager(Actor):
@@ -158,6 +186,8 @@ class ImagesManager(Actor):
     async def _build(self, message: Build) -> t.BuildResult:
         for tag in message.wish.tags:
             check_tag(tag)
+        if message.wish.verify and (message.wish.epoch is None or not message.wish.no_cache):
+            raise InvalidParams("verify: only with an epoch and no_cache")
         if sum(map(len, message.wish.secrets.values())) > MAX_SECRETS:
             raise InvalidParams(f"secrets: a build may have {MAX_SECRETS >> 10} KiB of them")
         contexts = message.wish.contexts
@@ -179,6 +209,59 @@ class ImagesManager(Actor):
             return await self.resolve(ResolveImage(name))
 
         return await checking.check(message, found)
+
+    # --- archives ---
+
+    @handles(Load)
+    async def load(self, message: Load) -> None:
+        self.answer_later(transfers.load, self._house, self._held, message.path)
+
+    @handles(Import)
+    async def import_(self, message: Import) -> None:
+        config = changed(t.ImageConfig(), message.wish.changes)
+        self.answer_later(transfers.import_image, self._house, self._held, message.wish, message.path, config)
+
+    @handles(Commit)
+    async def commit(self, message: Commit) -> None:
+        container = message.container
+        config = changed(container.config, message.wish.changes)
+        base = await self._house.store.image(container.image_id)
+        if base is None:
+            raise NotFound(f"the image of container {container.name} is gone")
+        self.answer_later(
+            transfers.commit,
+            self._house,
+            self._held,
+            message.wish,
+            container.id,
+            base,
+            config,
+            message.command,
+        )
+
+    @handles(PlanSave)
+    async def plan_save(self, message: PlanSave) -> None:
+        self.answer_later(self._plan_save, message.wish)
+
+    async def _plan_save(self, wish: t.ImageSave) -> list[dict[str, Any]]:
+        tags = await self._house.store.tags()
+        found = []
+        for name in wish.images:
+            of_name = [
+                (tag, id) for id, all_ in tags.items() for tag in all_ if tag.rpartition(":")[0] == name
+            ]
+            for tag, id in of_name:
+                image = await self._house.store.image(id)
+                assert image is not None  # its tag refers to it
+                found.append((await self._current(image), [tag]))
+            if not of_name:
+                image = await self.resolve(ResolveImage(name))
+                tag = with_tag(name)
+                found.append((await self._current(image), [tag] if tag in tags.get(image.id, ()) else []))
+        return await transfers.save_plan(self._house, found)
+
+    async def _current(self, image: ImageRecord) -> ImageRecord:
+        return image if image.oci else await layers.identify(self._house, image)
 
     # --- change ---
 
@@ -252,10 +335,28 @@ class ImagesManager(Actor):
     async def _chain(self, image: ImageRecord) -> list[LayerRecord]:
         return await self._house.store.chain(image.layer) if image.layer else []
 
+    @handles(t.ImagePrune)
+    async def prune(self, message: t.ImagePrune) -> None:
+        self.answer_later(prune.prune, self._house, message, self._remove)
+
+    @handles(t.ImageHistory)
+    async def history(self, message: t.ImageHistory) -> None:
+        self.answer_later(self._history, message)
+
+    async def _history(self, message: t.ImageHistory) -> t.History:
+        image = await self.resolve(ResolveImage(message.image))
+        diffs = await self._house.digests.chain(image.layer) if image.layer else []
+        tags = (await self._house.store.tags()).get(image.id, [])
+        return prune.history(image, {diff.layer: diff.size for diff in diffs}, tags)
+
     @handles(t.ImageRef)
-    async def inspect(self, message: t.ImageRef) -> t.ImageDetail:
+    async def inspect(self, message: t.ImageRef) -> None:
+        self.answer_later(self._inspect, message)
+
+    async def _inspect(self, message: t.ImageRef) -> t.ImageDetail:
         image = await self.resolve(ResolveImage(message.image))
         chain = await self._chain(image)
+        diffs = await self._house.digests.chain(image.layer) if image.layer else []
         return t.ImageDetail(
             id=image.id,
             tags=(await self._house.store.tags()).get(image.id, []),
@@ -266,6 +367,9 @@ class ImagesManager(Actor):
             layers=[layer.id for layer in chain],
             history=image.history,
             size=sum(layer.size for layer in chain),
+            author=image.author,
+            comment=image.history[-1].comment if image.history else "",
+            root_fs=t.RootFs(type="layers", layers=[diff.diff_id for diff in diffs]),
         )
 
 

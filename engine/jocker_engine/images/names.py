@@ -30,6 +30,11 @@ def with_tag(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
+def familiar(name: str) -> str:
+    """The name as people write it: without what Docker puts before it."""
+    return name.removeprefix("docker.io/").removeprefix("library/") if name.startswith("docker.io/") else name
+
+
 def check_tag(name: str) -> str:
     """The whole name, if it is allowed. Raises InvalidParams."""
     if not _TAG.fullmatch(name):

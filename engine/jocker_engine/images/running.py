@@ -61,7 +61,9 @@ async def run(job: Job, step: RunStep, tree: str, rootfs: str, sources: Sources,
             files=files,
             jail_params=tuple(job.request.jail_params),
         )
-        process = Process(argv=step.argv, env=(*step.env, *mounts.env), cwd=step.cwd, user=step.user)
+        epoch = () if job.request.epoch is None else (f"SOURCE_DATE_EPOCH={job.request.epoch}",)
+        env = (*epoch, *step.env, *mounts.env)
+        process = Process(argv=step.argv, env=env, cwd=step.cwd, user=step.user)
         points = _absent(rootfs, [*_MADE, *(bind.target for bind in binds)])
         try:
             launch = await house.drivers.runtime.prepare(isolation, process)

@@ -71,6 +71,8 @@ class StageWork:
         self._total += sum(each.keyword in LAYER_MAKERS for each in instructions)
         point = Point(base.layer if base else None, list(base.history) if base else [], "")
         point.stamp = point.history[-1].created if point.history else ""
+        if request.epoch is not None:
+            point.stamp = layers.Clamp(request.epoch).stamp
         await self._from(point.layer)
         for instruction in instructions:
             try:
@@ -147,6 +149,8 @@ class StageWork:
     ) -> tuple[LayerRecord, bool]:
         job = self._job
         digests = await self._digests(step, sources, extra)
+        if job.request.epoch is not None:
+            digests.append(f"epoch {job.request.epoch}")
         key = layers.cache_key(point.layer, step.canonical, *digests)
         if not self._anew:
             found: LayerRecord | None = await job.cache.call(Claim(job.name, key))
@@ -223,6 +227,7 @@ class StageWork:
                 msgspec.structs.replace(self._state.config),
                 point.history,
                 step.created_by,
+                self._clamp(step),
             )
             return made
         finally:
@@ -231,6 +236,13 @@ class StageWork:
                 if made is None:
                     await layers.destroy(job.house, layer)
             job.held -= {tree, layer}
+
+    def _clamp(self, step: Step) -> layers.Clamp | None:
+        epoch = self._job.request.epoch
+        if epoch is None:
+            return None
+        here = isinstance(step, CopyStep) and step.source_stage is None and not step.source_image
+        return layers.Clamp(epoch, exact=here)
 
     def _workdir(self, rootfs: str, step: WorkdirStep) -> None:
         path = resolve(rootfs, step.path)

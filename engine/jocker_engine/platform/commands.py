@@ -61,8 +61,9 @@ class Commands:
         input: bytes | None = None,
         check: bool = True,
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Completed:
-        """Run to the end; `timeout` in seconds. Cancelled, or out of time, its process group is killed.
+        """Run to the end; `timeout` in seconds; it inherits `pass_fds`. Cancelled, or out of time, its process group is killed.
 
         Raises PlatformError: no such program, out of time, and with `check` an exit status other than 0.
         """
@@ -75,7 +76,7 @@ class Commands:
                     capture_stderr=True,
                     check=False,
                     env={**_ENVIRONMENT, **(env or {})},
-                    pass_fds=self._pass_fds,
+                    pass_fds=(*self._pass_fds, *pass_fds),
                     start_new_session=True,
                     deliver_cancel=_kill_group,
                 )

@@ -85,13 +85,14 @@ class Recorder(Commands):
         input: bytes | None = None,
         check: bool = True,
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Completed:
         hide = self._placeholders.hide
         given = {
             "argv": [hide(word) for word in argv],
             "input": hide((input or b"").decode(errors="replace")),
         }
-        done = await super().run(argv, timeout=timeout, input=input, check=False, env=env)
+        done = await super().run(argv, timeout=timeout, input=input, check=False, env=env, pass_fds=pass_fds)
         said = {"exit_code": done.exit_code, "stdout": hide(done.stdout), "stderr": hide(done.stderr)}
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(given | said) + "\n")
@@ -123,6 +124,7 @@ class Replayer(Commands):
         input: bytes | None = None,
         check: bool = True,
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Completed:
         hide, fill = self._placeholders.hide, self._placeholders.fill
         wanted = tuple(hide(word) for word in argv)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import os
 import sys
@@ -14,26 +16,31 @@ _START = (
 )
 
 
+@functools.cache
 def package_paths() -> list[str]:
-    """Where our packages are; nothing else is needed, so the worker starts without site-packages."""
+    """Where our packages are, and the one of others that workers import: they start without site-packages."""
     import jocker_engine
     import jocker_protocol
 
-    return sorted(
-        {os.path.dirname(os.path.dirname(str(p.__file__))) for p in (jocker_engine, jocker_protocol)}
-    )
+    own = {os.path.dirname(os.path.dirname(str(p.__file__))) for p in (jocker_engine, jocker_protocol)}
+    zstandard = importlib.util.find_spec("zstandard")
+    assert zstandard is not None and zstandard.origin is not None
+    return [*sorted(own), os.path.dirname(os.path.dirname(zstandard.origin))]
 
 
-async def work(commands: Commands, op: str, *, timeout: float = 3600.0, **params: Any) -> dict[str, Any]:
-    """Run a worker operation (platform/worker/__main__.py); `timeout` in seconds.
+async def work(
+    commands: Commands, op: str, *, timeout: float = 3600.0, pass_fds: tuple[int, ...] = (), **params: Any
+) -> dict[str, Any]:
+    """Run a worker operation (platform/worker/__main__.py); `timeout` in seconds; it has `pass_fds` too.
 
     Raises PlatformError with the operation's own line; OSError when that is what it died of.
     """
     argv = [sys.executable, "-I", "-S", "-c", _START.format(paths=package_paths()), op]
-    done = await commands.run(argv, timeout=timeout, input=json.dumps(params).encode(), check=False)
+    said = json.dumps(params).encode()
+    done = await commands.run(argv, timeout=timeout, input=said, check=False, pass_fds=pass_fds)
     if done.exit_code != 0:
-        said = done.stderr.strip() or f"exit status {done.exit_code}"
-        raise PlatformError(f"worker {op} crashed: {said.splitlines()[-1]}")
+        why = done.stderr.strip() or f"exit status {done.exit_code}"
+        raise PlatformError(f"worker {op} crashed: {why.splitlines()[-1]}")
     answer: dict[str, Any] = json.loads(done.stdout)
     if "errno" in answer:
         raise OSError(answer["errno"], answer["error"], answer["path"])

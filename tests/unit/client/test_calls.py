@@ -53,6 +53,8 @@ build -t t --build-arg A=b --label a=b --no-cache --target x CONTEXT
 build -q CONTEXT
 build --check --target x --build-arg A=b --build-context c=d CONTEXT
 build --check --format json CONTEXT
+build --reproducible CONTEXT
+build --verify CONTEXT
 build -f Dockerfile --build-context more=. --build-context image=docker-image://base --pull CONTEXT
 build --no-cache-filter one,two --network default --secret id=a,src=Dockerfile -J allow.mount --progress plain CONTEXT
 builder du
@@ -65,6 +67,23 @@ image create -t t --no-dns --no-localtime -f fetch http://h/base.txz
 image create -q fetch-auto
 image create -t t zfs-clone a/b@c
 image inspect i
+save -o /dev/null --compress zstd a b
+image save --format docker-archive -o /dev/null a
+export -o /dev/null a
+container export -o /dev/null a
+load -q -i Dockerfile
+image load -i Dockerfile
+import -m m -c CMD Dockerfile t
+image import Dockerfile
+commit -a me -m m -c CMD --no-pause a t
+diff a
+diff --format {{.Path}} a
+history -q --no-trunc a
+image history --no-human --format json a
+image prune -a -f --filter until=24h --filter label!=a
+image rm a
+image ls
+image tag a b
 images -a -f dangling=true
 tag a b
 rmi -f a
@@ -101,7 +120,12 @@ PROGRESS: dict[str, type] = {
     "image.build": t.BuildProgress,
     "image.create": t.CreateProgress,
 }
-ENDS = {"image.build": t.BuildResult, "container.attach": t.ExitStatus, "container.exec": t.ExitStatus}
+ENDS = {
+    "image.load": t.Loaded,
+    "image.build": t.BuildResult,
+    "container.attach": t.ExitStatus,
+    "container.exec": t.ExitStatus,
+}
 
 
 def required(kind: msgspec.inspect.Type) -> Any:

@@ -12,9 +12,11 @@ import os
 import sys
 
 OPERATIONS = {
+    "apply_layer": "applylayer",
     "begin_context": "context",
     "clamp_times": "layertar",
     "clone": "clone",
+    "compare_layers": "comparelayers",
     "compare_trees": "copytree",
     "copy_in": "copyin",
     "copy_tree": "copytree",
@@ -31,7 +33,10 @@ OPERATIONS = {
     "pipe": "pipe",
     "probe_chroot": "namespaces",
     "probe_isolation": "namespaces",
+    "read_archive": "readarchive",
     "remove_tree": "copytree",
+    "save_archive": "savearchive",
+    "save_tree": "savearchive",
     "seal_tree": "copytree",
     "tree_size": "copytree",
 }

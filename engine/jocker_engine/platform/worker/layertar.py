@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .copytree import readable
-from .recipe import Cook, read_exactly
+from .recipe import Cook, Tar, open_file, read_exactly
 from .tarwriter import END, has_form, header, plain
 
 WHITEOUT = ".wh."
@@ -56,37 +56,51 @@ def layer_tar(content: dict[str, Any], recipe: str, output: str = "", sync: bool
 
 
 def _layer_tar(content: dict[str, Any], cook: Cook, sync: bool) -> dict[str, Any]:
-    changes = find_changes(**content)
-    linked: dict[tuple[int, int], str] = {}
-    for path, entry in _in_order(changes):
-        if entry is None:
-            cook.raw(plain(os.fsencode(path), mode=0))
-            continue
-        source, status = entry
-        mode = status.st_mode
-        if status.st_nlink > 1 and not stat.S_ISDIR(mode):
-            first = linked.setdefault((status.st_dev, status.st_ino), path)
-            if first != path:
-                cook.raw(header(path, status, target=first, link=True))
-                continue
-        target = os.readlink(source) if stat.S_ISLNK(mode) else ""
-        cook.raw(header(path or ".", status, target=target, xattrs=xattrs(source, status)))
-        if stat.S_ISREG(mode):
-            with readable(source, status):
-                cook.content(path, source, status.st_size)
-    cook.raw(END)
+    write_tar(find_changes(**content), cook)
     cook.close(sync=sync)
     return {"diff_id": cook.digest, "bytes": cook.bytes}
 
 
-def clamp_times(content: dict[str, Any], mount: str, epoch: int) -> dict[str, int]:
-    """No mtime of what is changed is later than `epoch` (seconds); `mount` is where the tree is mounted."""
+def write_tar(changes: Changes, tar: Tar) -> None:
+    """All of it. Of what vanishes meanwhile, in a container that runs, nothing is written."""
+    linked: dict[tuple[int, int], str] = {}
+    for path, entry in _in_order(changes):
+        if entry is None:
+            tar.raw(plain(os.fsencode(path), mode=0))
+            continue
+        source, status = entry
+        mode = status.st_mode
+        try:
+            if status.st_nlink > 1 and not stat.S_ISDIR(mode):
+                first = linked.setdefault((status.st_dev, status.st_ino), path)
+                if first != path:
+                    tar.raw(header(path, status, target=first, link=True))
+                    continue
+            target = os.readlink(source) if stat.S_ISLNK(mode) else ""
+            head = header(path or ".", status, target=target, xattrs=xattrs(source, status))
+            if not stat.S_ISREG(mode):
+                tar.raw(head)
+                continue
+            with readable(source, status), open_file(source) as file:
+                tar.raw(head)
+                tar.content(path, file, status.st_size)
+        except FileNotFoundError:
+            linked.pop((status.st_dev, status.st_ino), None)
+    tar.raw(END)
+
+
+def clamp_times(content: dict[str, Any], mount: str, epoch: int, exact: bool = False) -> dict[str, int]:
+    """No mtime of what is changed is later than `epoch` (seconds), or with `exact` each is just that.
+
+    `mount` is where the tree is mounted.
+    """
     changes = find_changes(**content)
     entries = {**changes.there, "": Entry(mount, os.lstat(mount))}
-    limit, count = epoch * 10**9, 0
+    wanted, count = epoch * 10**9, 0
     for path in sorted(entries, reverse=True):
-        if entries[path].status.st_mtime_ns > limit:
-            os.utime(os.path.join(mount, path), ns=(limit, limit), follow_symlinks=False)
+        mtime = entries[path].status.st_mtime_ns
+        if mtime > wanted or (exact and mtime != wanted):
+            os.utime(os.path.join(mount, path), ns=(wanted, wanted), follow_symlinks=False)
             count += 1
     return {"clamped": count}
 
@@ -127,6 +141,23 @@ def find_changes(root: str, below: list[str], stacked: bool, since_ns: int) -> C
     return _Finder(stacked, since_ns).run(root, below)
 
 
+def find_all(root: str, below: list[str], stacked: bool, since_ns: int) -> Changes:
+    """All that the tree at `root` shows; see interfaces.Content."""
+    finder = _Finder(stacked, since_ns)
+    shown = Changes({"": Entry(root, os.lstat(root))})
+    queue = [("", [root, *below] if stacked else [root])]
+    while queue:
+        prefix, directories = queue.pop()
+        for name in {name for directory in directories for name in _listed(directory)}:
+            entry, inside = finder.below(name, directories)
+            if entry is None or not has_form(entry.status):
+                continue
+            shown.there[prefix + name] = entry
+            if stat.S_ISDIR(entry.status.st_mode):
+                queue.append((f"{prefix}{name}/", inside))
+    return shown
+
+
 class _Finder:
     def __init__(self, stacked: bool, since_ns: int) -> None:
         self._stacked = stacked
@@ -154,11 +185,15 @@ class _Finder:
     ) -> Iterator[tuple[str, Entry, list[str]]]:
         """Look at what is in one directory; gives the directories in it, with those they are merged with."""
         names = set()
-        with readable(directory, os.lstat(directory)), os.scandir(directory) as found:
-            for each in found:
-                names.add(each.name)
-                path, entry = prefix + each.name, Entry(each.path, each.stat(follow_symlinks=False))
-                old, belows = self._below(each.name, lowers)
+        with readable(directory, os.lstat(directory)):
+            for name in _listed(directory):
+                names.add(name)
+                path, source = prefix + name, os.path.join(directory, name)
+                try:
+                    entry = Entry(source, os.lstat(source))
+                except FileNotFoundError:
+                    continue
+                old, belows = self.below(name, lowers)
                 if self._stacked and _is_whiteout(entry.status):
                     if old is not None:
                         self._changes.gone.append(path)
@@ -173,10 +208,10 @@ class _Finder:
                 if stat.S_ISDIR(entry.status.st_mode):
                     yield path, entry, belows if old and stat.S_ISDIR(old.status.st_mode) else []
         if not self._stacked or (lowers and _is_opaque(directory)):
-            gone = {name for lower in lowers for name in os.listdir(lower)} - names
-            self._changes.gone += [prefix + name for name in gone if self._below(name, lowers)[0] is not None]
+            gone = {name for lower in lowers for name in _listed(lower)} - names
+            self._changes.gone += [prefix + name for name in gone if self.below(name, lowers)[0] is not None]
 
-    def _below(self, name: str, lowers: list[str]) -> tuple[Entry | None, list[str]]:
+    def below(self, name: str, lowers: list[str]) -> tuple[Entry | None, list[str]]:
         """What these directories, the topmost first, show under this name, and what a directory is merged of."""
         first: Entry | None = None
         directories = []
@@ -231,6 +266,14 @@ class _Finder:
                 there[path] = Entry(source, os.lstat(source))
 
 
+def _listed(directory: str) -> list[str]:
+    """In a container that runs a directory may be gone when its turn comes."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
+
+
 def xattrs(path: str, status: os.stat_result) -> dict[str, bytes]:
     """Those that belong to a layer."""
     if sys.platform != "linux":
@@ -250,9 +293,8 @@ def xattrs(path: str, status: os.stat_result) -> dict[str, bytes]:
 
 def _same_content(new: Entry, old: Entry) -> bool:
     size = new.status.st_size
-    with readable(*new), readable(*old):
-        pairs = zip(read_exactly(new.source, size), read_exactly(old.source, size), strict=True)
-        return all(a == b for a, b in pairs)
+    with readable(*new), readable(*old), open_file(new.source) as one, open_file(old.source) as other:
+        return all(a == b for a, b in zip(read_exactly(one, size), read_exactly(other, size), strict=True))
 
 
 def _is_whiteout(status: os.stat_result) -> bool:

@@ -24,18 +24,13 @@ class RecipeError(Exception):
     """The tar cannot be made again: the recipe is damaged, or the layer's content has changed. One line."""
 
 
-class Cook:
-    """Writes a tar and its recipe at the same time; `bytes` and `digest` are the tar's."""
+class Tar:
+    """A tar that is written piece by piece; `bytes` and `digest` are of what was written."""
 
-    def __init__(self, path: str, output: Callable[[bytes], object] | None = None) -> None:
-        """`path` is where the recipe will be once `close` has been called; the tar itself goes to `output`."""
+    def __init__(self, output: Callable[[bytes], object] | None = None) -> None:
         self.bytes = 0
         self._hash = hashlib.sha256()
         self._output = output
-        self._path = path
-        self._pending = bytearray()
-        self._file = open(f"{path}.partial", "wb")  # noqa: SIM115
-        self._zipped = cast("IO[bytes]", gzip.GzipFile("", "wb", 1, self._file, mtime=0))
 
     @property
     def digest(self) -> str:
@@ -48,25 +43,44 @@ class Cook:
             self._output(data)
 
     def raw(self, data: bytes) -> None:
-        """Bytes of the tar that are in no file."""
+        """Bytes that are in no file."""
         self._put(data)
+
+    def content(self, path: str, source: IO[bytes], size: int) -> None:
+        """A file's content, at `path` in the layer, with the padding after it."""
+        for data in read_exactly(source, size):
+            self._put(data)
+        self._put(padding(size))
+
+
+class Cook(Tar):
+    """Writes the recipe besides."""
+
+    def __init__(self, path: str, output: Callable[[bytes], object] | None = None) -> None:
+        """`path` is where the recipe will be once `close` has been called."""
+        super().__init__(output)
+        self._path = path
+        self._pending = bytearray()
+        self._file = open(f"{path}.partial", "wb")  # noqa: SIM115
+        self._zipped = cast("IO[bytes]", gzip.GzipFile("", "wb", 1, self._file, mtime=0))
+
+    def raw(self, data: bytes) -> None:
+        super().raw(data)
         self.keep(data)
 
+    def content(self, path: str, source: IO[bytes], size: int) -> None:
+        super().content(path, source, size)
+        self.keep_content(path, size)
+        self.keep(padding(size))
+
     def keep(self, data: bytes) -> None:
-        """The same, of a tar that somebody else wrote and read."""
+        """Bytes of a tar that somebody else wrote and read."""
         self._pending += data
         if len(self._pending) >= _BUFFER:
             self._flush()
 
-    def content(self, path: str, source: str, size: int) -> None:
-        """A file's content, at `path` in the layer, with the padding after it."""
-        for data in read_exactly(source, size):
-            self._put(data)
-        self.keep_content(path, size)
-        self.raw(padding(size))
-
     def keep_content(self, path: str, size: int) -> None:
-        """The same without reading and without padding."""
+        """A file's content there, without padding."""
         self._flush()
         name = os.fsencode(path)
         self._zipped.write(_FILE.pack(b"F", size, len(name)) + name)
@@ -87,13 +101,17 @@ class Cook:
         os.rename(f"{self._path}.partial", self._path)
 
 
-def read_exactly(path: str, size: int) -> Iterator[bytes]:
+def open_file(path: str) -> IO[bytes]:
+    """A file that is itself there, not through a link."""
+    return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+
+
+def read_exactly(file: IO[bytes], size: int) -> Iterator[bytes]:
     """So many bytes: a file that became shorter is filled up with zeros, as GNU tar does."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
-        while size:
-            data = file.read(min(size, CHUNK)) or bytes(min(size, CHUNK))
-            size -= len(data)
-            yield data
+    while size:
+        data = file.read(min(size, CHUNK)) or bytes(min(size, CHUNK))
+        size -= len(data)
+        yield data
 
 
 def replay(recipe: str, root: str) -> Iterator[bytes]:
@@ -107,7 +125,8 @@ def replay(recipe: str, root: str) -> Iterator[bytes]:
                 elif kind == b"F":
                     size, length = struct.unpack(">QI", _read(file, 12))
                     name = os.fsdecode(_read(file, length))
-                    yield from read_exactly(os.path.join(root, name), size)
+                    with open_file(os.path.join(root, name)) as source:
+                        yield from read_exactly(source, size)
                 else:
                     raise RecipeError(f"{recipe} is damaged")
     except (EOFError, gzip.BadGzipFile, OSError) as error:

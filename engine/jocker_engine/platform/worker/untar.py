@@ -11,9 +11,7 @@ import decimal
 import errno
 import lzma
 import os
-import shutil
 import stat
-import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -41,17 +39,31 @@ class ArchiveError(Exception):
     """It is no tar archive, a damaged one, or one that may not be extracted; one line for the user."""
 
 
-class _Header(tarfile.TarInfo):
-    """tarfile takes a bad header in the middle for the end of the archive; here it is an error."""
+class Header(tarfile.TarInfo):
+    """tarfile takes a bad header in the middle for the end of the archive; here it is an error.
+
+    So is one that would make it go backwards, for ever, or read more into memory than a header has.
+    """
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
         try:
-            return super().frombuf(buf, encoding, errors)
+            header = super().frombuf(buf, encoding, errors)
+            if header.size < 0 or (header.type in _ABOUT_THE_NEXT and header.size > _MAX_ABOUT):
+                raise tarfile.ReadError(f"a header with a size of {header.size}")
+            return header
         except tarfile.HeaderError as error:
             if len(buf) in (0, tarfile.BLOCKSIZE) and not any(buf):
                 raise  # it is the end
             raise tarfile.ReadError(str(error)) from None
+
+
+_ABOUT_THE_NEXT = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+_MAX_ABOUT = 1 << 20
+"""Bytes of a header that says something about the next one."""
 
 
 def import_tar(
@@ -75,7 +87,7 @@ def import_tar(
 def is_archive(path: str) -> bool:
     """Whether a file is a tar archive, plain or compressed, with anything in it."""
     try:
-        with _opened(path) as archive, _understood(""):
+        with _opened(path) as archive, understood(""):
             return archive.next() is not None
     except ArchiveError:
         return False
@@ -90,7 +102,7 @@ def _opened(path: str) -> Iterator[tarfile.TarFile]:
             yield archive
         return
     try:
-        archive = tarfile.open(path, "r:*", tarinfo=_Header)  # noqa: SIM115
+        archive = tarfile.open(path, "r:*", tarinfo=Header)  # noqa: SIM115
     except (*_DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -102,28 +114,28 @@ def _opened(path: str) -> Iterator[tarfile.TarFile]:
 
 @contextmanager
 def _unzstd(path: str) -> Iterator[tarfile.TarFile]:
-    """Python has had no zstd before 3.14; the program has."""
-    if not shutil.which("zstd"):
-        raise ArchiveError(
-            "this archive is compressed with zstd, and there is no program zstd here: install it"
-        )
-    command = ["zstd", "-dcq", "--", path]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    """Python has had no zstd of its own before 3.14."""
+    import zstandard
+
+    with (
+        open(path, "rb") as file,
+        zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as source,
+    ):
         try:
+            archive = tarfile.open(fileobj=source, mode="r|", tarinfo=Header)  # noqa: SIM115
+        except (*_DAMAGED, zstandard.ZstdError):
+            raise ArchiveError("what this zstd file holds is not a tar archive") from None
+        with archive:
             try:
-                archive = tarfile.open(fileobj=process.stdout, mode="r|", tarinfo=_Header)  # noqa: SIM115
-            except _DAMAGED:
-                raise ArchiveError("what this zstd file holds is not a tar archive") from None
-            # tarfile asks its own stream, which goes forwards only and has no such method (CPython 3.11).
-            cast("Any", archive.fileobj).seekable = lambda: True
-            with archive:
+                # tarfile asks its own stream, which goes forwards only and has no such method (CPython 3.11).
+                cast("Any", archive.fileobj).seekable = lambda: True
                 yield archive
-        finally:
-            process.kill()
+            except zstandard.ZstdError as error:
+                raise ArchiveError(f"damaged archive: {error}") from None
 
 
 @contextmanager
-def _understood(what: str) -> Iterator[None]:
+def understood(what: str) -> Iterator[None]:
     """Decompressors also raise OSError, one without a number."""
     try:
         yield
@@ -161,7 +173,7 @@ class Extraction:
 
     def extract(self, path: str) -> None:
         """All of it. Raises ArchiveError, OSError."""
-        with _opened(path) as archive, _understood("damaged archive"):
+        with _opened(path) as archive, understood("damaged archive"):
             self._run(archive)
             while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
                 pass  # the check sum of a compressed stream is at its end
@@ -176,7 +188,7 @@ class Extraction:
             self._attributes(path, member)
 
     def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        name = _clean(member.name)
+        name = clean(member.name)
         if len(os.fsencode(name)) + len(os.fsencode(self._root)) > MAX_NAME:
             raise ArchiveError(f"a name in the archive is too long: {name[:60]}...")
         if not name:
@@ -185,7 +197,7 @@ class Extraction:
             return
         path = self._real(name)
         if member.isdir():
-            if not _is_directory(path):
+            if not is_directory(path):
                 self._make_room(path, member)
                 os.mkdir(path, 0o700)
             self._directories.append((path, member))
@@ -220,7 +232,7 @@ class Extraction:
 
     def _make_room(self, path: str, member: tarfile.TarInfo) -> None:
         """Nothing is at the path afterwards; a directory is never replaced."""
-        if _is_directory(path):
+        if is_directory(path):
             raise ArchiveError(f"{member.name!r} is a directory earlier in the archive")
         try:
             os.unlink(path)
@@ -231,8 +243,8 @@ class Extraction:
         self._parents.clear()
 
     def _hard_link(self, path: str, member: tarfile.TarInfo) -> None:
-        first = self._real(_clean(member.linkname) or ".")
-        if not os.path.lexists(first) or _is_directory(first):
+        first = self._real(clean(member.linkname) or ".")
+        if not os.path.lexists(first) or is_directory(first):
             raise ArchiveError(f"hard link {member.name!r} to {member.linkname!r}, which is no file there")
         if first == path:
             return
@@ -281,11 +293,11 @@ class Extraction:
         os.utime(path, ns=(time, time), follow_symlinks=False)
 
 
-def _clean(name: str) -> str:
+def clean(name: str) -> str:
     return os.path.normpath("/" + name).strip("/")
 
 
-def _is_directory(path: str) -> bool:
+def is_directory(path: str) -> bool:
     return os.path.isdir(path) and not os.path.islink(path)
 
 
