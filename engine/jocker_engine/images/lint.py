@@ -175,6 +175,8 @@ class _Linter:
         """Stages with a WORKDIR, of their own or inherited."""
         self._declared: dict[int, set[str]] = {}
         """ARGs of a stage, of its own or inherited."""
+        self._unknown: dict[int, str] = {}
+        """The image that a stage begins with, itself or through others, if it is not here."""
 
     def findings(self) -> list[Finding]:
         unique = {(each.line, each.rule, each.detail): each for each in self._found}
@@ -332,7 +334,10 @@ class _Linter:
         if stage.base_stage in self._workdirs:
             self._workdirs.add(stage.index)
         self._declared[stage.index] = set(self._declared.get(stage.base_stage or 0, ())) if base else set()
-        unknown = not (base or known or stage.base == "scratch")
+        if base:
+            self._unknown[stage.index] = self._unknown[base.stage.index]
+        else:
+            self._unknown[stage.index] = "" if known or stage.base == "scratch" else stage.base
         last: dict[str, Instruction] = {}
         for instruction in state.instructions:
             if instruction.inherited:  # it was looked at where it is written
@@ -343,7 +348,7 @@ class _Linter:
             self._before(stage, state, instruction)
             state.missing.clear()
             state.apply(instruction, self.plan.every)
-            self._undefined(stage, state, instruction, unknown)
+            self._undefined(stage, state, instruction)
             if instruction.keyword == "ARG":
                 names = {name for name, _ in assignments(self._dockerfile, instruction, bare=True)}
                 self._declared[stage.index] |= names
@@ -435,12 +440,12 @@ class _Linter:
             return self._ignore.ignores("x") and self._ignore.ignores("y/z")  # all of the context is
         return self._ignore.ignores(path)
 
-    def _undefined(self, stage: Stage, state: BuildState, instruction: Instruction, unknown: bool) -> None:
+    def _undefined(self, stage: Stage, state: BuildState, instruction: Instruction) -> None:
         known = {*state.env(), *self._declared[stage.index]}
         for name in sorted(state.missing - self._declared[stage.index] - PREDEFINED):
             detail = f"Usage of undefined variable '${name}'{_hint(name, known, '$')}"
-            if unknown:
-                detail += f" (image {stage.base} is not here, and may set it)"
+            if image := self._unknown[stage.index]:
+                detail += f" (image {image} is not here, and may set it)"
             self._say("UndefinedVar", instruction, detail)
 
 

@@ -85,13 +85,11 @@ def _mount(kind: Any, given: dict[str, str], cwd: str, agents: int) -> RunMount:
     elif kind == "ssh":
         identity = identity or "default"
         target = target or f"/run/buildkit/ssh_agent.{agents}"
-    elif not target:
-        raise BadMount(f"a mount of type {kind} needs target")
-    if target:
+    if target or kind in ("bind", "cache", "tmpfs"):  # of these the working directory is the default
         target = posixpath.normpath(posixpath.join("/", cwd, target))
         target = "/" + target.lstrip("/")
         if target == "/":
-            raise BadMount("target must not be /")
+            raise BadMount(f"a mount of type {kind} needs a target, which must not be /")
     sharing: Any = given.get("sharing", "shared").lower()
     if sharing not in _SHARING:
         raise BadMount(f"no sharing {sharing!r}{_hint(sharing, _SHARING)}: there are {', '.join(_SHARING)}")

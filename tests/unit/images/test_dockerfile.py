@@ -100,7 +100,7 @@ WRONG = [
     ("FROM x\nRUN --network=bridge y", 2, 5, "default, host and none"),
     ("FROM x\nRUN --security=no y", 2, 5, "sandbox and insecure"),
     ("FROM x\nRUN --mount=type=cahce,target=/a y", 2, 5, "did you mean cache"),
-    ("FROM x\nRUN --mount=type=cache y", 2, 5, "needs target"),
+    ("FROM x\nRUN --mount=type=cache y", 2, 5, "needs a target"),
     ("FROM x\nRUN --mount=tpye=cache y", 2, 5, "did you mean type"),
     ("FROM x\nRUN --mount=target=/a,uid=1 y", 2, 5, "has no uid"),
     ("FROM x\nRUN --mount=target=/ y", 2, 5, "must not be /"),
@@ -207,6 +207,7 @@ MOUNTS = [
         "type=bind,from=img:1,src=$v,target=/$v,readonly=false",
         RunMount("bind", "/1", source="/1", source_image="img:1"),
     ),
+    ("from=s", RunMount("bind", "/w", source_stage=0, read_only=True)),
     ("type=cache,target=/a/../c", RunMount("cache", "/c", id="/c")),
     (
         "type=CACHE,destination=/a,id=i,sharing=locked,mode=0700,uid=1,gid=2,ro,from=s,source=/d",

@@ -95,7 +95,7 @@ def test_details_are_dockers() -> None:
     (one,) = check("FROM x\nARG VERSION\nCOPY $VERSON /")
     assert one.detail == "Usage of undefined variable '$VERSON' (did you mean $VERSION?)"
     assert one.url == "https://docs.docker.com/go/dockerfile/rule/undefined-var/"
-    (two,) = check("FROM y\nCOPY $Z /")
+    (two,) = check("FROM y AS a\nFROM a\nCOPY $Z /")
     assert two.detail == "Usage of undefined variable '$Z' (image y is not here, and may set it)"
     (three,) = check("FROM x\nCMD a")
     assert three.url == "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/"
