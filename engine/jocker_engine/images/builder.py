@@ -121,7 +121,7 @@ class Builder(Actor):
         request = self._order.request
 
         async def resolve(name: str) -> ImageRecord:
-            image: ImageRecord = await self.system.ref("images").call(ResolveImage(name))
+            image: ImageRecord = await self.system.ref("images").call(ResolveImage(name, keep=False))
             return image
 
         found = await checking.findings(

@@ -114,11 +114,17 @@ class Dockerfile:
     def error_at(self, instruction: Instruction, what: str, word: str = "") -> BadDockerfile:
         """An error that points at the first place of a word in an instruction, or at its beginning."""
         offset = instruction.text.find(word) if word else 0
-        return self.error(*_swap(instruction.place(max(offset, 0)), what))
+        line, column = instruction.place(max(offset, 0))
+        return self.error(line, what, column)
 
-
-def _swap(place: tuple[int, int], what: str) -> tuple[int, str, int]:
-    return place[0], what, place[1]
+    def error_about(self, line: int, what: str, word: str = "") -> BadDockerfile:
+        """An error that points at a word of the instruction at a line: the one given, or the first that is quoted."""
+        quoted = re.search(r"'([^']+)'", what)
+        word = word or (quoted[1] if quoted else "")
+        for instruction in self.instructions:
+            if instruction.line == line:
+                return self.error_at(instruction, what, word)
+        return self.error(line, what)
 
 
 def parse(text: str, filename: str = "Dockerfile") -> Dockerfile:

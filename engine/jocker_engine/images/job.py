@@ -103,7 +103,7 @@ class Job:
         except (NotFound, Conflict) as error:
             likely = meant_stage(self._stages, name)
             hint = f"; did you mean the stage {likely}?" if likely else ""
-            raise dockerfile.error(line, error.message + hint) from None
+            raise dockerfile.error_about(line, error.message + hint, name) from None
         if image.layer is not None and not await self.cache.call(Hold(self.name, image.layer)):
             raise dockerfile.error(line, f"image {name} was removed just now")
         return image
@@ -184,7 +184,7 @@ class Sources:
         try:
             found = await copying.digest(self._job.house, step, await self.path(source))
         except JockerError as error:
-            raise self._dockerfile.error(self._line, error.message) from None
+            raise self._dockerfile.error_about(self._line, error.message) from None
         if identity:
             for digest in found:
                 self._job.cache.cast(Remember(question, digest))

@@ -206,7 +206,7 @@ class ImagesManager(Actor):
     @handles(t.ImageCheck)
     async def check_dockerfile(self, message: t.ImageCheck) -> t.Findings:
         async def found(name: str) -> ImageRecord:
-            return await self.resolve(ResolveImage(name))
+            return await self.resolve(ResolveImage(name, keep=False))
 
         return await checking.check(message, found)
 

@@ -26,6 +26,8 @@ from .stages import Plan, Stage
 from .steps import ConfigStep, CopyStep, RunStep, Step, WorkdirStep
 
 LAYER_MAKERS = ("RUN", "COPY", "ADD", "WORKDIR")
+_SHOWN = 200
+"""Characters of an instruction that an error repeats: some are pages long."""
 
 
 @dataclass
@@ -170,7 +172,7 @@ class StageWork:
             try:
                 fetched = await copying.fetch(self._job.house, step, extra)
             except JockerError as error:
-                raise self._dockerfile.error(step.line, error.message) from None
+                raise self._dockerfile.error_about(step.line, error.message) from None
             if not step.sources:
                 return fetched
             source = await sources.find(step.source_stage, step.source_image)
@@ -273,7 +275,9 @@ class StageWork:
                 "user": step.user if isinstance(step, RunStep) else config.user,
                 "shell": shell[:1],
             }
-        where = f"{self._dockerfile.filename}:{instruction.line}: {instruction.text}"
+        text = " ".join(instruction.text.split())
+        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        where = f"{self._dockerfile.filename}:{instruction.line}: {text}"
         return BuildFailed(f"{where}: {error}; {hint}", **data)
 
 

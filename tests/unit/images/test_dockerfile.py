@@ -126,6 +126,14 @@ def test_errors_point_at_their_place(text: str, line: int, column: int, what: st
     assert (error.data["file"], error.data["line"], error.data["column"]) == ("Dockerfile", line, column)
 
 
+def test_errors_find_the_word_that_they_quote() -> None:
+    dockerfile = parse("FROM x\nCOPY a \\\n   missing /d\n")
+    error = dockerfile.error_about(2, "no such file: 'missing'")
+    assert error.message.startswith("Dockerfile:3:4: ") and error.data["source"] == "   missing /d"
+    assert dockerfile.error_about(1, "no such image", "x").data["column"] == 6
+    assert dockerfile.error_about(1, "no word").data["column"] == 1
+
+
 def test_lines_go_on_behind_an_escape() -> None:
     text = "FROM x\nRUN a \\\n  # comment\n\n  b \\  \n\tc\\\\\nRUN d\\\\ \\\ne\nRUN f \\"
     runs = [(i.rest, i.line, i.gap) for i in parse(text).instructions[1:]]
