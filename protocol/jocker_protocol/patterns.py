@@ -60,6 +60,8 @@ def _compile(pattern: str, double_star: bool) -> re.Pattern[str]:
         at += 1
         if char == "*" and double_star and pattern.startswith("*", at):
             at += 2 if pattern.startswith("/", at + 1) else 1
+            while pattern.startswith("**/", at):  # says no more, and makes matching slow
+                at += 3
             out.append(".*" if at == len(pattern) else "(?:.*/)?")
         elif char == "*":
             out.append("[^/]*")
@@ -178,4 +180,6 @@ def _normalize(raw: str) -> str:
     pattern = clean(pattern)
     if len(pattern) > 1:
         pattern = pattern.removeprefix("/")
+    if not mark:  # Docker does so twice, and not for exceptions
+        pattern = clean(pattern.strip()) if pattern.strip() else ""
     return mark + pattern
