@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tarfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,7 +14,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 class Operation(NamedTuple):
-    """`{}` in arguments is a name of its own for each time."""
+    """`{}` in arguments is a name of its own for each time, `{root}` the engine's directory."""
 
     name: str
     prepare: Sequence[Sequence[str]]
@@ -23,11 +25,24 @@ class Operation(NamedTuple):
     there: Callable[[FaultyEngine, str], bool]
     """Whether what an acknowledged operation promises is true."""
     clean: Sequence[Sequence[str]]
+    leaves_layers: bool = False
+    """Afterwards, as builds do; else there are as many as before."""
 
 
 def _status(engine: FaultyEngine, name: str) -> str:
     listed = engine.rpc("container.list", all=True, filters={"name": [name]})["containers"]
     return str(listed[0]["status"]) if listed else ""
+
+
+def _image(engine: FaultyEngine, name: str) -> bool:
+    return bool(engine.rpc("image.list", filters={"reference": [name]})["images"])
+
+
+def _archive(engine: FaultyEngine, name: str) -> bool:
+    """Whole, and nothing half made beside it."""
+    with tarfile.open(os.path.join(engine.root, "archives", f"{name}.tar")) as archive:
+        whole = archive.getnames()[-1] == "oci-layout"
+    return whole and not any(file.startswith(".") for file in os.listdir(_archives(engine)))
 
 
 def _volume(engine: FaultyEngine, name: str) -> bool:
@@ -37,6 +52,9 @@ def _volume(engine: FaultyEngine, name: str) -> bool:
 _CREATE = ("create", "--name", "{}", "-v", "/own", "base", "sleep", "1000")
 _RUN = ("run", "-d", "--stop-timeout", "0", "--name", "{}", "-v", "/own", "base", "sleep", "1000")
 _GONE = ("rm", "-f", "-v", "{}")
+_FILE = "{root}/archives/{}.tar"
+_SAVE = ("save", "-o", _FILE, "base")
+_PRUNE = ("image", "prune", "-f")
 _DOCKERFILE = "FROM base\nRUN echo {} > /made\nCOPY <<there /there\n{}\nthere\nWORKDIR /new/{}\nENV x={}\n"
 
 OPERATIONS = (
@@ -65,9 +83,30 @@ OPERATIONS = (
         ("build", "-t", "{}", "-"),
         _DOCKERFILE,
         (),
-        lambda e, n: bool(e.rpc("image.list", filters={"reference": [n]})["images"]),
+        _image,
+        (("rmi", "{}"),),
+        leaves_layers=True,
+    ),
+    Operation("save", (), _SAVE, "", (), _archive, ()),
+    Operation(
+        "load",
+        (_CREATE, ("commit", "{}", "{}"), _GONE, ("save", "-o", _FILE, "{}"), ("rmi", "{}")),
+        ("load", "-i", _FILE),
+        "",
+        (),
+        _image,
         (("rmi", "{}"),),
     ),
+    Operation(
+        "import",
+        (_CREATE, ("export", "-o", _FILE, "{}"), _GONE),
+        ("import", "-c", "CMD true", _FILE, "{}"),
+        "",
+        (),
+        _image,
+        (("rmi", "{}"), _PRUNE),  # done twice there are two
+    ),
+    Operation("commit", (_CREATE,), ("commit", "{}", "{}"), "", (), _image, (_GONE, ("rmi", "{}"), _PRUNE)),
     Operation("volume create", (), ("volume", "create", "{}"), "", (), _volume, (("volume", "rm", "{}"),)),
     Operation(
         "volume rm",
@@ -86,6 +125,7 @@ def run(
 ) -> None:
     """All operations; `every`: only each n-th boundary."""
     bystander = Bystander(engine)
+    _archives(engine)
     for operation in operations:
         kind = f"{engine.platform}: {operation.name} cut off"
         name = f"{operation.name.replace(' ', '')}0"
@@ -106,6 +146,7 @@ def run(
 
 def _cut_off(engine: FaultyEngine, operation: Operation, number: int) -> list[str]:
     name = f"{operation.name.replace(' ', '')}{number}"
+    layers = _layers(engine)
     _each(engine, operation.prepare, name)
     engine.arm(number)
     done = _act(engine, operation, name)
@@ -124,6 +165,12 @@ def _cut_off(engine: FaultyEngine, operation: Operation, number: int) -> list[st
     if not operation.there(engine, name):
         problems.append("it was done once more, and is not there")
     _each(engine, operation.clean, name)
+    if not operation.leaves_layers and _layers(engine) != layers:
+        problems.append("layers are left, or lost")
+    if uploads := os.listdir(os.path.join(engine.data, "uploads")):
+        problems.append(f"uploads are left: {uploads}")
+    for file in os.listdir(_archives(engine)):
+        os.unlink(os.path.join(_archives(engine), file))
     left = [each["name"] for each in engine.rpc("volume.list")["volumes"]]
     if left:
         problems.append(f"volumes are left: {left}")
@@ -132,10 +179,22 @@ def _cut_off(engine: FaultyEngine, operation: Operation, number: int) -> list[st
 
 
 def _act(engine: FaultyEngine, operation: Operation, name: str) -> Done:
-    words = [word.format(name) for word in operation.act]
+    words = [word.format(name, root=engine.root) for word in operation.act]
     return engine.jocker(*words, input=operation.input.replace("{}", name), check=False)
 
 
 def _each(engine: FaultyEngine, commands: Sequence[Sequence[str]], name: str) -> None:
     for command in commands:
-        engine.jocker(*(word.format(name) for word in command))
+        engine.jocker(*(word.format(name, root=engine.root) for word in command))
+
+
+def _archives(engine: FaultyEngine) -> str:
+    path = os.path.join(engine.root, "archives")
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+def _layers(engine: FaultyEngine) -> set[str]:
+    """On the disk."""
+    homes = (os.path.join(engine.data, kind, "layers") for kind in ("overlay", "copy"))
+    return {layer for home in homes if os.path.isdir(home) for layer in os.listdir(home)}
