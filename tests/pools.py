@@ -44,7 +44,7 @@ def pool() -> Iterator[str]:
     """The name of a new pool. Raises NoPool."""
     if os.geteuid() != 0:
         raise NoPool("a ZFS pool needs root")
-    directory = tempfile.mkdtemp(prefix=PREFIX, dir="/")
+    directory = tempfile.mkdtemp(prefix=os.path.basename(PREFIX), dir=os.path.dirname(PREFIX))
     caretaker = subprocess.Popen(
         [sys.executable, __file__, directory],
         stdin=subprocess.PIPE,
@@ -68,7 +68,7 @@ def flavour() -> str:
     """openzfs, zfs-fuse, or "" where there is neither. Real ZFS is preferred."""
     if shutil.which("zfs", path=_PATH) is None:
         return ""
-    if os.path.exists("/dev/zfs"):
+    if FREEBSD or os.path.exists("/dev/zfs"):  # FreeBSD loads the module when zfs(8) is first run
         return "openzfs"
     return "zfs-fuse" if shutil.which("zfs-fuse", path=_PATH) else ""
 

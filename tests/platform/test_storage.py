@@ -167,7 +167,7 @@ async def test_a_layer_keeps_what_files_are(storage: Storage) -> None:
     assert (tree / "sparse").stat().st_size == 1 << 30
     assert (tree / "sparse").stat().st_blocks < 1 << 11
     if ROOT:
-        assert (tree / "null").stat().st_rdev == os.makedev(1, 3)
+        assert stat.S_ISCHR((tree / "null").stat().st_mode)
         assert ((tree / "closed").stat().st_uid, (tree / "closed").stat().st_gid) == (1000, 1001)
         assert (tree / "link").lstat().st_uid == 7
 
@@ -479,8 +479,10 @@ async def test_import_of_devices_and_xattrs(storage: Storage, tmp_path: Path) ->
     )
     await storage.import_tar("b1", path)
     tree = Path(await storage.clone("a1", "b1"))
-    assert (tree / "dev" / "null").stat().st_rdev == os.makedev(1, 3)
-    assert os.getxattr(tree / "ping", "user.note") == "täg".encode()
+    assert stat.S_ISCHR((tree / "dev" / "null").stat().st_mode)
+    if sys.platform == "linux":  # numbers of devices mean nothing to FreeBSD; Python has no xattrs there
+        assert (tree / "dev" / "null").stat().st_rdev == os.makedev(1, 3)
+        assert os.getxattr(tree / "ping", "user.note") == "täg".encode()
 
 
 async def test_import_writes_nothing_outside(storage: Storage, tmp_path: Path) -> None:

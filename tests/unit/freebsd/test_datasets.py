@@ -108,6 +108,11 @@ def test_diff_of_what_was_made_anew() -> None:
     assert changes("M\t/\t/m/dir\n-\tF\t/m/dir/file\n") == "C/dir D/dir/file"
 
 
+def test_directories_on_the_way_are_changed_too() -> None:
+    assert changes("M\tF\t/m/a/b/c\n") == "C/a C/a/b C/a/b/c"
+    assert changes("+\t/\t/m/a/new\n+\tF\t/m/a/new/c\n") == "C/a A/a/new A/a/new/c"
+
+
 def test_diff_of_renamed_directories_and_odd_names() -> None:
     assert changes("R\t/\t/m/a\t/m/b\n") == "D/a A/b moved:/b"
     assert changes("R\tF\t/m/a\tb\t/m/c\td\n") == "D/a\tb A/c\td"

@@ -242,6 +242,9 @@ def changes(stdout: str, mountpoint: str) -> tuple[list[Change], list[str]]:
     for path in gone:
         if path not in there and not _lost_with_parent(path, gone, there):
             found[path] = "D"
+    for path in list(found):  # zfs tells of a directory only when its own list has changed
+        while (path := path.rpartition("/")[0]) != "":
+            found.setdefault(path, "C")
     found.pop("/", None)
     moved = [entry.to for entry in entries if entry.kind == "R" and entry.type == "/"]
     return [Change(kind, path) for path, kind in sorted(found.items())], moved
