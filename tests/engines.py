@@ -31,6 +31,13 @@ class Engine:
         self.command = [os.path.join(BIN, "jocker-engine")]
         self.environment: dict[str, str] = {}
 
+    def configure(self, **keys: str) -> None:
+        """Give it a configuration file; to be called before `start`."""
+        path = os.path.join(self.root, "config.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(f"{key}: {value}\n" for key, value in keys.items())
+        self.command = [*self.command, "--config", path]
+
     def start(self) -> Engine:
         self.process = subprocess.Popen(
             [

@@ -24,9 +24,7 @@ def engine(pool: str) -> Iterator[Engine]:
     need(not reason, reason)
     zfs("create", "-o", "mountpoint=none", f"{pool}/jocker")  # as `zfs create -p` would, but not mounted
     engine = Engine("linux")
-    config = os.path.join(engine.root, "config.yaml")
-    Path(config).write_text(f"zroot: {pool}/jocker\nbase_layer_dataset: {pool}/userland\n")
-    engine.command += ["--config", config]
+    engine.configure(zroot=f"{pool}/jocker", base_layer_dataset=f"{pool}/userland")
     engine.start()
     engine.base()
     yield engine

@@ -96,11 +96,12 @@ def install() -> None:
     from jocker_engine.api import handlers as api
     from jocker_engine.db.database import Database
     from jocker_engine.platform.commands import Commands
+    from jocker_engine.platform.freebsd.zfs import ZfsStorage
     from jocker_engine.platform.portable.chroot import ChrootRuntime
     from jocker_engine.platform.portable.copytree import CopyStorage
     from jocker_engine.platform.shims import ShimLink, Zygote
 
-    drivers: list[type] = [ChrootRuntime, CopyStorage]
+    drivers: list[type] = [ChrootRuntime, CopyStorage, ZfsStorage]
     if sys.platform == "linux":
         from jocker_engine.platform.linux.oci import OciRuntime
         from jocker_engine.platform.linux.overlay import OverlayStorage

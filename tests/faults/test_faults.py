@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 
 import boundaries
@@ -30,6 +31,23 @@ def test_boundaries(faulty: FaultyEngine) -> None:
     boundaries.run(faulty, tally, every=16)
     assert not tally.lost, tally.table()
     assert len(tally.injected) == len(boundaries.OPERATIONS)
+
+
+def test_boundaries_on_zfs(pool: str) -> None:
+    """Its commands are boundaries too, each one before and after."""
+    reason = why_not("linux")
+    need(not reason, reason)
+    subprocess.run(("zfs", "create", "-o", "mountpoint=none", f"{pool}/faults"), check=True)
+    engine = FaultyEngine("linux")
+    engine.configure(zroot=f"{pool}/faults")
+    engine.start()
+    engine.base()
+    tally = Tally()
+    wanted = {"create", "rm -f", "build"}
+    boundaries.run(engine, tally, every=48, operations=[o for o in boundaries.OPERATIONS if o.name in wanted])
+    engine.close()
+    assert not tally.lost, tally.table()
+    assert len(tally.injected) == len(wanted)
 
 
 def test_crashes(faulty: FaultyEngine) -> None:

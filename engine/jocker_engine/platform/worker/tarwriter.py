@@ -48,7 +48,7 @@ def header(
     return plain(
         os.fsencode(name) + (b"/" if kind == DIRECTORY else b""),
         kind,
-        mode=stat.S_IMODE(status.st_mode),
+        mode=0o777 if kind == SYMLINK else stat.S_IMODE(status.st_mode),  # FreeBSD's follow the umask
         uid=status.st_uid,
         gid=status.st_gid,
         size=status.st_size if kind == FILE else 0,
