@@ -6,6 +6,7 @@ FreeBSD's rc.subr is not on every machine; a stand-in does what rc.subr(8) says 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from conftest import need
 
+TOP = os.path.join(os.path.dirname(__file__), "..", "..", "..")
 ETC = os.path.join(os.path.dirname(__file__), "..", "..", "..", "etc")
 
 RC_SUBR = """
@@ -119,6 +121,59 @@ def test_flags_are_the_engines(rc: RcScript) -> None:
     _, ran, _ = rc.run("start", jocker_flags="--log-level debug")
     assert ran[0].endswith("config.yaml --log-level debug --check-config")
     assert ran[1].startswith("start /usr/sbin/daemon -r ") and ran[1].endswith(" --log-level debug")
+
+
+def test_scripts_are_good_shell() -> None:
+    need(shutil.which("shellcheck"), "shellcheck is not installed")
+    scripts = ["etc/rc.d/jocker", "etc/host-packages.sh", ".ci/run"]
+    subprocess.run(["sh", "-n", "etc/rc.d/jocker"], cwd=TOP, check=True, timeout=20)
+    # SC2034, SC2154: what rc.subr(8) reads and sets; SC2086: options that are several words.
+    done = subprocess.run(
+        ["shellcheck", "-s", "sh", "-e", "SC1091,SC2034,SC2154,SC2086,SC3043", *scripts],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("page", sorted(os.listdir(os.path.join(ETC, "man"))))
+def test_manual_pages(page: str) -> None:
+    need(shutil.which("mandoc"), "mandoc is not installed")
+    command = ["mandoc", "-Tlint", "-W", "warning", os.path.join(ETC, "man", page)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_manual_has_all_keys_of_the_configuration() -> None:
+    import msgspec
+
+    from jocker_engine.config import Config
+
+    with open(os.path.join(ETC, "man", "jocker_config.5"), encoding="utf-8") as file:
+        text = file.read()
+    with open(os.path.join(ETC, "jocker_config.yaml"), encoding="utf-8") as file:
+        sample = file.read()
+    for field in msgspec.structs.fields(Config):
+        assert re.search(rf"\b{field.name}\b", text), f"{field.name} is not in jocker_config(5)"
+        assert f"#{field.name}:" in sample, f"{field.name} is not in jocker_config.yaml"
+
+
+def test_the_port_installs_what_it_lists() -> None:
+    """And what it installs is here."""
+    with open(os.path.join(ETC, "port", "Makefile"), encoding="utf-8") as file:
+        makefile = file.read()
+    with open(os.path.join(ETC, "port", "pkg-plist"), encoding="utf-8") as file:
+        listed = [line.split("/")[-1] for line in file.read().split() if "/" in line]
+    for name in listed:
+        assert name.removesuffix(".gz").removesuffix(".sample") in makefile or name.startswith("%%"), name
+    for name in re.findall(r"\$\{ETC\}/([\w./-]+)", makefile):
+        if "$" not in name and name != "man/":
+            assert os.path.exists(os.path.join(ETC, name)), name
+    for name in ("jocker.1", "jocker_config.5", "jocker-engine.8"):
+        assert name in makefile and name in os.listdir(os.path.join(ETC, "man"))
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
