@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import os
 import re
 import secrets
 import time
 
+_BOOT_FILE = "/var/run/jocker-boot-id"
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -45,9 +48,39 @@ def new_id() -> str:
 
 
 def boot_id() -> str:
-    """What tells this boot of the machine from another (Linux random(4); FreeBSD sysctl kern.boottime)."""
+    """What tells this boot of the machine from another: Linux's own, random(4); elsewhere a file of ours.
+
+    The time of the boot would not do: it moves whenever the clock is set.
+    """
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()
     except FileNotFoundError:
-        return f"boottime-{int(time.time() - time.clock_gettime(time.CLOCK_MONOTONIC))}"
+        return _boot_file(_BOOT_FILE)
+
+
+@functools.cache
+def _boot_file(path: str) -> str:
+    """An id in a file that does not outlive a boot: /var/run is emptied by it (FreeBSD, /etc/rc.d/cleanvar).
+
+    Without the right to write there, an id of the hour of the boot.
+    """
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        pass
+    new, made = secrets.token_hex(16), f"{path}.{secrets.token_hex(4)}"
+    try:
+        with open(made, "x", encoding="ascii") as file:
+            file.write(new + "\n")
+        os.link(made, path)  # whole, or not at all
+    except FileExistsError:
+        return _boot_file.__wrapped__(path)
+    except PermissionError:
+        hours = (time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)) / 3600
+        return f"boottime-{round(hours)}"
+    finally:
+        if os.path.exists(made):
+            os.unlink(made)
+    return new

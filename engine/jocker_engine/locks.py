@@ -7,7 +7,9 @@ import os
 import signal
 import time
 
+from .config import FREEBSD
 from .layout import Layout
+from .platform.freebsd.holders import holders_of
 
 _PATIENCE = 10.0
 """Seconds that commands of a killed engine get to end by themselves."""
@@ -43,17 +45,26 @@ def lock_commands(layout: Layout) -> int:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 for pid in _holders(layout.commands_lock):
-                    os.kill(pid, signal.SIGKILL)
+                    _kill(pid)
             time.sleep(0.05)
         else:
             fcntl.flock(fd, fcntl.LOCK_SH)
             return fd
 
 
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 def _holders(path: str) -> list[int]:
     """Processes other than this one that have the file open (proc_pid_fd(5))."""
+    if FREEBSD:  # where /proc is there and empty
+        return holders_of(path)
     wanted, found = os.stat(path), []
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+    for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
         try:

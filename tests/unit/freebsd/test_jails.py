@@ -7,6 +7,7 @@ import json
 import pytest
 from real import said
 
+from jocker_engine.platform.commands import PlatformError
 from jocker_engine.platform.freebsd import devfs, jails, netjoin, netstat, rctl, shm
 from jocker_engine.platform.freebsd.params import Param
 from jocker_protocol.limits import Limits
@@ -40,7 +41,7 @@ def test_listing() -> None:
 def test_processes() -> None:
     text = said("jail-rctl", "jexec jocker-c2-1 /bin/sleep 500").splitlines()[1]
     assert jails.parse_processes(text) == [
-        jails.Row(1643, 1642, "root", "", 2192, "0:00.02", "", "/bin/sleep 500")
+        jails.Row(1643, 1642, "root", "", 2192, "0:00.02", "/bin/sleep 500")
     ]
     assert jails.parse_processes("") == []
     assert jails.parse_processes('{"process-information": {"process": []}}\n') == []
@@ -131,6 +132,8 @@ def test_counters() -> None:
 
 
 def test_the_network_of_a_jail() -> None:
+    with pytest.raises(PlatformError, match="belongs to one jail"):
+        netjoin.params("/proc/71/ns/net", "j", frozenset({"vnet"}))
     kernel = frozenset({"vnet", "ip4", "ip6", "ip4.addr"})
     assert netjoin.params("host", "j", kernel) == [Param("ip4", "inherit"), Param("ip6", "inherit")]
     assert netjoin.params("none", "j", kernel) == [

@@ -27,7 +27,7 @@ from ..interfaces import Isolation, Process, Usage
 from ..refusals import refuse
 from ..rootfs import lookup_group, lookup_user, resolve
 from . import devfs, jails, mounts, netjoin, netstat, rctl, shm
-from .params import IPC, Param, check, describe, kernel_parameters, value_of, wants
+from .params import IPC, Param, check, describe, is_true, kernel_parameters, value_of, wants
 
 _KILL_ROUNDS = 20
 """How often to look for processes forked while the others were signalled."""
@@ -385,7 +385,8 @@ def _describe(
         Param("exec.consolelog", os.path.join(isolation.directory, "console.log")),
         Param("exec.timeout", str(_HOOK)),
         Param("stop.timeout", str(_TERM)),
-        Param("enforce_statfs", "2"),
+        # 2 hides all mounts but the root's, and a jail that may mount could not.
+        Param("enforce_statfs", "1" if _may_mount(user_params) else "2"),
         Param("devfs_ruleset", ruleset),
         *(Param(ipc, "new") for ipc in IPC if ipc in kernel),
         *([Param("meta", f"jocker.id={isolation.id}")] if "meta" in kernel else []),
@@ -401,6 +402,14 @@ def _describe(
         vnet=Param("vnet") in network,
     )
     return state, params
+
+
+def _may_mount(params: list[Param]) -> bool:
+    return any(
+        param.name.startswith("allow.mount")
+        and is_true(param.name, param.value or "", "=" * (param.value is not None))
+        for param in params
+    )
 
 
 def _for_stop(params: list[Param], user_params: list[Param]) -> list[Param]:

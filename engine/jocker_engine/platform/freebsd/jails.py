@@ -74,18 +74,17 @@ class Row:
     """KiB."""
     time: str
     """CPU time as ps has it, "0:00.02"."""
-    started: str
     command: str
 
 
 def processes(name: str) -> list[str]:
     """ps(1) -J, which implies -x."""
-    return ["ps", "-J", name, "-o", "pid,ppid,user,state,rss,time,lstart,command", "--libxo:J"]
+    return ["ps", "-J", name, "-o", "pid,ppid,user,state,rss,time,command", "--libxo:J"]
 
 
 def parse_processes(text: str) -> list[Row]:
     """What `processes` prints; nothing for a jail without processes, or one that is gone (both exit 1)."""
-    if not text.strip():
+    if not text.strip().startswith("{"):
         return []
     rows = json.loads(text)["process-information"]["process"]
     return [
@@ -93,10 +92,9 @@ def parse_processes(text: str) -> list[Row]:
             pid=int(row["pid"]),
             ppid=int(row.get("ppid", 0)),
             user=row.get("user", ""),
-            state=row.get("state", ""),
+            state=row.get("state", row.get("stat", "")),
             rss=int(row.get("rss", 0)),
             time=row.get("cpu-time", ""),
-            started=row.get("start-time", row.get("lstart", "")),
             command=row.get("command", ""),
         )
         for row in rows

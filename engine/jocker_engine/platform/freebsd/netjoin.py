@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+from ..commands import PlatformError
 from .params import Param
 
 JAIL = "{jail}"
@@ -37,7 +38,9 @@ LOOPBACK = [
 
 
 def parse(text: str) -> Join:
-    """Raises ValueError for what is none."""
+    """Raises PlatformError for what is none, such as the network of another container."""
+    if not text.startswith("{"):
+        raise PlatformError(f"a jail cannot join network {text!r}: a stack of its own belongs to one jail")
     return Join(**json.loads(text))
 
 
