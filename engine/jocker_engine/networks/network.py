@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 
 from jocker_protocol.errors import Conflict, JockerError
@@ -10,10 +11,13 @@ from ..db import network_store as sql
 from ..db.records import EndpointRecord, Lease, NetworkRecord, PublishedRecord
 from ..house import House
 from ..otp import Actor, handles
+from ..platform.forwarder import Forwarder
 from . import plan
 from .ipam import Pool
 from .messages import Forget, Join, Leases, Leave, Publish, Republish
 from .rounds import Rounds
+
+log = logging.getLogger("jocker.networks")
 
 
 class Network(Actor):
@@ -27,6 +31,7 @@ class Network(Actor):
         self._leases: Leases = {}
         self._ports: dict[str, list[PublishedRecord]] = {}
         self._rules = Rounds(self._load_rules, self.answers)
+        self._forwarder = Forwarder() if house.drivers.network.forwards else None
 
     async def init(self) -> None:
         store = self._house.store.networks
@@ -42,6 +47,9 @@ class Network(Actor):
             for each in self._record.subnets
         }
         self.spawn(self._rules.run)
+        if self._forwarder is not None:
+            self.spawn(self._forwarder.run)
+            self.spawn(self._forward_again)
 
     def detail(self) -> str:
         subnets = " ".join(each.subnet for each in self._record.subnets)
@@ -132,6 +140,16 @@ class Network(Actor):
 
     async def _load_rules(self) -> None:
         ports = [port for ports in self._ports.values() for port in ports]
-        await self._house.drivers.network.publish(
-            plan.network(self._record), plan.publications(ports, self._leases)
-        )
+        publications = plan.publications(ports, self._leases)
+        if self._forwarder is not None:
+            await self._forwarder.change(publications)
+        await self._house.drivers.network.publish(plan.network(self._record), publications)
+
+    async def _forward_again(self) -> None:
+        """For the containers that run already: what listened has died with the actor's last life."""
+        assert self._forwarder is not None
+        ports = [port for ports in self._ports.values() for port in ports]
+        try:
+            await self._forwarder.change(plan.publications(ports, self._leases))
+        except self.answers as error:
+            log.warning("network %s: its published ports are not open: %s", self._record.name, error)

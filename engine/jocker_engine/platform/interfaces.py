@@ -400,6 +400,10 @@ class NetworkDriver(Protocol):
     name: str
     kinds: tuple[str, ...]
     """The kinds of network that it makes, the best first; () for a driver that makes none."""
+    forwards: bool
+    """Whether clients on the host itself reach published ports through the engine (forwarder.py): the driver's rules
+    hold for what comes from outside.
+    """
 
     def interface(self, network: str) -> str:
         """The name of the host's interface of a network (its id) whose user gave none."""

@@ -16,13 +16,13 @@ from .portable.hostnet import HostNetwork
 from .work import work
 
 PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "freebsd": {"storage": ("zfs",), "runtime": ("jail",), "network": ("host",)},
+    "freebsd": {"storage": ("zfs",), "runtime": ("jail",), "network": ("vnet", "loopback", "host")},
     "linux": {"storage": ("zfs", "overlay"), "runtime": ("oci",), "network": ("veth", "host")},
     "portable": {"storage": ("copy",), "runtime": ("chroot",), "network": ("host",)},
     "auto": {
         "storage": ("zfs", "overlay", "copy"),
         "runtime": ("jail", "oci", "chroot"),
-        "network": ("veth", "host"),
+        "network": ("vnet", "loopback", "veth", "host"),
     },
 }
 """Platform -> part -> drivers, the best first."""
@@ -81,8 +81,12 @@ async def probe(root: str, commands: Commands, dataset: str = "") -> dict[str, F
         from .freebsd import probe as freebsd
 
         findings["jail"] = Finding("runtime", "jail", *await freebsd.why_no_jails(commands))
+        findings["vnet"] = Finding("network", "vnet", *await freebsd.why_no_vnet(commands))
+        findings["loopback"] = Finding("network", "loopback", *freebsd.why_no_loopback())
     else:
         findings["jail"] = Finding("runtime", "jail", "jails need FreeBSD")
+        findings["vnet"] = Finding("network", "vnet", "jails' network stacks need FreeBSD")
+        findings["loopback"] = Finding("network", "loopback", "jails with addresses need FreeBSD")
     why = (await work(commands, "probe_chroot"))["chroot"]
     findings["chroot"] = Finding("runtime", "chroot", why, why and "run as root, or allow user namespaces")
     return findings
@@ -144,4 +148,8 @@ async def choose(
         from .linux.veth import VethNetwork
 
         network = VethNetwork(root, commands)
+    if chosen["network"] in ("vnet", "loopback"):
+        from .freebsd.networks import FreeBsdNetworks
+
+        network = FreeBsdNetworks(chosen["network"], root, commands)
     return Drivers(storage, runtime, network, tuple(findings.values()))

@@ -37,7 +37,7 @@ class FreeBsdNetworks:
     def __init__(self, name: str, root: str, commands: Commands) -> None:
         """`name`: "vnet", or "loopback" for kernels without VIMAGE."""
         self.name = name
-        self.kinds = ("bridge", "loopback") if name == "vnet" else ("loopback",)
+        self.kinds: tuple[str, ...] = ("bridge", "loopback") if name == "vnet" else ("loopback",)
         self._commands = commands
         self._tag = hashlib.sha256(os.path.realpath(root).encode()).hexdigest()[:6]
         self._shared: dict[str, list[Endpoint]] = {}

@@ -37,6 +37,11 @@ async def why_no_vnet(commands: Commands) -> tuple[str, str]:
     return "", ""
 
 
+def why_no_loopback() -> tuple[str, str]:
+    """(why, mend) of the network driver `loopback`."""
+    return ("it needs root", "run the engine as root") if os.geteuid() != 0 else ("", "")
+
+
 async def jail_runtime(root: str, commands: Commands) -> JailRuntime:
     """The runtime driver for this machine."""
     accounting = await sysctl(commands, "kern.racct.enable") == "1"

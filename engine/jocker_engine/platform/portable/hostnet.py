@@ -15,6 +15,7 @@ class HostNetwork:
 
     name = "host"
     kinds: tuple[str, ...] = ()
+    forwards = False
 
     def interface(self, network: str) -> str:
         return ""
