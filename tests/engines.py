@@ -15,7 +15,21 @@ import time
 from typing import Any
 
 BIN = os.path.dirname(sys.executable)
-PROGRAMS = ("busybox", "sh", "cat", "ls", "id", "true", "sleep", "env", "tty", "stty", "dd", "chmod")
+FREEBSD = sys.platform.startswith("freebsd")
+PROGRAMS = (
+    *(() if FREEBSD else ("busybox",)),
+    "sh",
+    "cat",
+    "ls",
+    "id",
+    "true",
+    "sleep",
+    "env",
+    "tty",
+    "stty",
+    "dd",
+    "chmod",
+)
 
 
 class Engine:
@@ -109,8 +123,9 @@ class Engine:
             assert self.kill(signal.SIGTERM) == 0, self.log()[-3000:]
         self._log.close()
         assert "Traceback" not in self.log(), self.log()
-        with open("/proc/mounts", encoding="utf-8") as file:
-            assert self.root not in file.read()
+        mounts = subprocess.run(["mount"], capture_output=True, text=True, check=True).stdout
+        assert self.root not in mounts, mounts
+        assert not FREEBSD or self.root not in subprocess.check_output(["jls", "path"], text=True)
         left = _processes(self.root)
         assert not left, left
         tag = hashlib.sha256(os.path.realpath(self.data).encode()).hexdigest()[:5]
@@ -130,8 +145,12 @@ class Engine:
 def _processes(root: str) -> list[str]:
     """Command lines that name the root, after a moment for those that are ending."""
     for _ in range(100):
-        found = []
-        for path in glob.glob("/proc/[0-9]*/cmdline"):
+        if FREEBSD:
+            lines = subprocess.check_output(["ps", "-axww", "-o", "command"], text=True).splitlines()
+            found = [line for line in lines if root in line]
+        else:
+            found = []
+        for path in () if FREEBSD else glob.glob("/proc/[0-9]*/cmdline"):
             try:
                 with open(path, "rb") as file:
                     line = file.read().replace(b"\0", b" ").decode(errors="replace")
