@@ -154,6 +154,28 @@ def test_what_the_reference_knows(shared: Engine, tmp_path: Path, served: tuple[
         shared.jocker("rmi", image)
 
 
+def test_triggers_of_an_image(shared: Engine, tmp_path: Path) -> None:
+    """They see the stages of the Dockerfile that inherits them, and are not inherited further."""
+    file = tmp_path / "Dockerfile"
+    file.write_text(
+        "FROM base\nONBUILD COPY --from=helper /made /got\nONBUILD RUN <<X\ncat /got > /twice\nX\n"
+    )
+    shared.jocker("build", "-t", "parent", str(tmp_path))
+    file.write_text("FROM base AS helper\nRUN echo made > /made\nFROM parent\nRUN cat /twice\n")
+    shared.jocker("build", "-t", "heir", str(tmp_path))
+    assert shared.jocker("run", "--rm", "heir", "cat", "/twice").stdout == "made\n"
+    file.write_text("FROM heir\n")
+    shared.jocker("build", "-t", "heir", str(tmp_path))
+    file.write_text("FROM parent\n")
+    wrong = shared.jocker("build", str(tmp_path), check=False)
+    assert (
+        wrong.returncode == 1 and "Dockerfile:1:" in wrong.stderr and "no such image: helper" in wrong.stderr
+    )
+    shared.jocker("rmi", "heir", "parent")
+    for image in shared.jocker("images", "-q", "--filter", "dangling=true").stdout.split():
+        shared.jocker("rmi", image)
+
+
 def test_check(shared: Engine, tmp_path: Path) -> None:
     file = tmp_path / "Dockerfile"
     file.write_text(

@@ -26,7 +26,7 @@ from .compare import compare
 from .dockerfile import Dockerfile, parse
 from .job import Job, Order
 from .names import ResolveImage, with_tag
-from .stages import plan
+from .stages import Plan, plan, with_triggers
 from .stagework import StageWork
 
 FAILED = "failed"
@@ -100,7 +100,7 @@ class Builder(Actor):
     async def _stages(self, job: Job) -> ImageRecord:
         request = self._order.request
         dockerfile = parse(self._read_dockerfile(), os.path.basename(request.dockerfile))
-        todo = plan(dockerfile, request.target, request.build_args)
+        todo = await self._plan(dockerfile)
         for name in todo.unused_args:
             await job.tell("warning", text=f"build argument {name} is not used: no ARG {name}")
         self._warnings = await self._lint(dockerfile)
@@ -117,15 +117,31 @@ class Builder(Actor):
             raise first
         return await job.stage(todo.stages[-1].index)
 
+    async def _plan(self, dockerfile: Dockerfile) -> Plan:
+        request = self._order.request
+        todo = plan(dockerfile, request.target, request.build_args)
+        seen: dict[int, list[str]] = {}
+        while new := [stage for stage in todo.stages if stage.index not in seen]:
+            for stage in new:
+                seen[stage.index] = []
+                if stage.needs.images and stage.base_stage is None:
+                    try:
+                        seen[stage.index] = (await self._resolve(stage.base)).config.on_build
+                    except JockerError:
+                        continue  # its stage will say so
+            todo = with_triggers(dockerfile, todo, {index: texts for index, texts in seen.items() if texts})
+        return todo
+
+    async def _resolve(self, name: str) -> ImageRecord:
+        root = self._order.roots.get(name)
+        asked = ResolveImage(root.image if root and root.image else name, keep=False)
+        image: ImageRecord = await self.system.ref("images").call(asked)
+        return image
+
     async def _lint(self, dockerfile: Dockerfile) -> list[t.Finding]:
         request = self._order.request
-
-        async def resolve(name: str) -> ImageRecord:
-            image: ImageRecord = await self.system.ref("images").call(ResolveImage(name, keep=False))
-            return image
-
         found = await checking.findings(
-            dockerfile, request.target, request.build_args, request.ignore, self._order.roots, resolve
+            dockerfile, request.target, request.build_args, request.ignore, self._order.roots, self._resolve
         )
         checking.refuse_if_asked(dockerfile, found)
         return found

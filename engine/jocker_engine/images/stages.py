@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jocker_protocol.errors import BadDockerfile
 
 from . import platforms
-from .dockerfile import Dockerfile, Instruction, as_trigger
+from .dockerfile import Dockerfile, Instruction, as_trigger, parse_triggers
 from .mounts import BadMount, source_of
 from .words import BadSubstitution, expand, split
 
@@ -116,6 +116,21 @@ def plan(dockerfile: Dockerfile, target: str, build_args: dict[str, str], platfo
     return Plan(
         tuple(_needed(stages, last)), global_args, tuple(sorted(given - declared - PREDEFINED)), tuple(stages)
     )
+
+
+def with_triggers(dockerfile: Dockerfile, plan: Plan, on_build: Mapping[int, Sequence[str]]) -> Plan:
+    """The plan with what ONBUILD triggers of images need too; `on_build`: stage -> those of the image that it is from.
+
+    More stages may be from more images: ask again until it stays the same. Raises BadDockerfile.
+    """
+    every = list(plan.every)
+    for index, texts in on_build.items():
+        stage = every[index]
+        triggers = parse_triggers(texts, dockerfile.filename, stage.line, dockerfile.escape)
+        more = needs(dockerfile, every, stage, (*triggers, *stage.instructions))
+        every[index] = replace(stage, needs=more)
+    stages = tuple(_needed(every, every[plan.stages[-1].index]))
+    return replace(plan, stages=stages, every=tuple(every))
 
 
 def needs(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jocker_engine.images.dockerfile import parse
 from jocker_engine.images.evaluate import BuildState
-from jocker_engine.images.stages import plan
+from jocker_engine.images.stages import plan, with_triggers
 from jocker_engine.images.steps import CopyStep, RunMount, RunStep, Step, WorkdirStep
 from jocker_protocol.errors import BadDockerfile
 from jocker_protocol.types import ImageConfig
@@ -261,6 +261,17 @@ def test_onbuild() -> None:
     assert isinstance(steps[0], RunStep) and steps[0].argv[-1] == "one\n" and config.env == ["a="]
     with pytest.raises(BadDockerfile, match="ONBUILD RNU x of the base image: unknown instruction"):
         evaluate("FROM a", ImageConfig(on_build=["RNU x"]))
+
+
+def test_triggers_of_images_need_stages_too() -> None:
+    dockerfile = parse("FROM x AS one\nFROM x AS two\nFROM one AS three\nFROM y\n")
+    todo = plan(dockerfile, "", {})
+    assert [stage.index for stage in todo.stages] == [3]
+    more = with_triggers(
+        dockerfile, todo, {3: ["COPY --from=three /a /b", "RUN --mount=target=/c,from=two x"]}
+    )
+    assert [stage.index for stage in more.stages] == [0, 1, 2, 3]
+    assert more.every[3].needs.images == {"y"}
 
 
 def test_arguments_across_stages() -> None:

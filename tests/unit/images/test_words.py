@@ -139,3 +139,21 @@ def test_nothing_but_a_bad_substitution_is_raised(text: str) -> None:
         expand(text, ENV)
     except BadSubstitution:
         pass
+
+
+WORD = st.text(st.characters(blacklist_characters="'", blacklist_categories=("Cs",)), min_size=1)
+
+
+@given(st.lists(WORD, max_size=6))
+def test_quoted_words_come_back(words: list[str]) -> None:
+    quoted = [f"'{word}'" for word in words]
+    assert split(" ".join(quoted)) == quoted
+    assert [expand(word, {}) for word in quoted] == words
+    assert expand_words(" ".join(quoted), {}) == words
+
+
+@given(st.lists(st.text(min_size=1), max_size=6))
+def test_escaped_words_come_back(words: list[str]) -> None:
+    escaped = ["".join(f"\\{char}" for char in word) for word in words]
+    assert split(" ".join(escaped)) == escaped
+    assert expand_words(" ".join(escaped), {}) == words
