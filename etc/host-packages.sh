@@ -6,6 +6,10 @@ command -v busybox >/dev/null || missing="$missing busybox-static"
 command -v nft >/dev/null || [ "$(uname)" != Linux ] || missing="$missing nftables"
 command -v ip >/dev/null || [ "$(uname)" != Linux ] || missing="$missing iproute2"
 command -v docker-init >/dev/null || command -v tini-static >/dev/null || missing="$missing tini"
+if [ "$(uname)" = Linux ]; then
+    command -v ps >/dev/null || missing="$missing procps"
+    PATH="$PATH:/usr/sbin:/sbin" command -v mkfs.ext4 >/dev/null || missing="$missing e2fsprogs"
+fi
 [ -z "$missing" ] && exit 0
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # shellcheck disable=SC2086
@@ -13,4 +17,5 @@ if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null
         exit 0
 fi
 echo "not installed:$missing; without runc or busybox Jocker falls
-back to the portable platform, without nftables and iproute2 it makes no networks, without tini there is no --init on Linux; some tests are skipped" >&2
+back to the portable platform, without nftables and iproute2 it makes no networks, without tini there is no --init on Linux,
+without e2fsprogs no quota of a volume, without procps no \`jocker top\`; some tests are skipped" >&2

@@ -56,7 +56,32 @@ def pack_dir(path: str) -> Iterator[bytes]:
     ContextError.
     """
     require_directory(path)
-    return _stream(path)
+    return _stream(path, ".")
+
+
+def pack_path(path: str, name: str) -> Iterator[bytes]:
+    """A file, a link (as such), or a directory with all below it but sockets, called `name` in the archive; "." puts
+    the content of a directory at the top. Raises ContextError, also while it is read.
+    """
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise ContextError(f"{path}: {error.strerror}") from None
+    if stat.S_ISDIR(status.st_mode):
+        require_directory(path)
+        return _stream(path, name)
+    return _single(path, name, status)
+
+
+def _single(path: str, name: str, status: os.stat_result) -> Iterator[bytes]:
+    buffer, packer = bytearray(), _Packer()
+    if stat.S_ISREG(status.st_mode):
+        yield from packer.file(path, name, buffer)
+    elif stat.S_ISSOCK(status.st_mode):
+        raise ContextError(f"{path} is a socket, which cannot be copied")
+    else:
+        buffer += packer.header(path, name, status)
+    yield bytes(buffer) + bytes(2 * tarfile.BLOCKSIZE)
 
 
 def require_directory(path: str) -> None:
@@ -67,11 +92,13 @@ def require_directory(path: str) -> None:
         raise ContextError(f"{path!r} cannot be read as a directory: {error.strerror}") from None
 
 
-def _stream(path: str) -> Iterator[bytes]:
+def _stream(path: str, top: str) -> Iterator[bytes]:
     buffer = bytearray()
     packer = _Packer()
-    buffer += packer.header(path, ".", os.stat(path))
-    for name, source, status in entries_of(path, Ignore()):
+    buffer += packer.header(path, top, os.stat(path))
+    prefix = "" if top == "." else f"{top}/"
+    for below, source, status in entries_of(path, Ignore()):
+        name = prefix + below
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFSOCK:
             continue

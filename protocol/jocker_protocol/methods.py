@@ -72,6 +72,35 @@ CATALOGUE: tuple[Method, ...] = (
     Method("container.restart", t.ContainerStop, t.Done, "Stop, if running, and start.", changes=True),
     Method("container.wait", t.ContainerWait, t.ExitStatus, "Wait until it does not run, or is removed."),
     Method("container.remove", t.ContainerRemove, t.Done, "Remove a container.", changes=True),
+    Method(
+        "container.update", t.ContainerUpdate, t.Done, "Change limits, also of a running one.", changes=True
+    ),
+    Method("container.stat_path", t.ContainerStatPath, t.PathStat, "What is at a path in a container."),
+    Method(
+        "container.copy_from",
+        t.ContainerCopyFrom,
+        t.Ticket,
+        "A path of a container, as a tar.",
+        stream="down: stdout (the tar); ends with result Copied or error",
+    ),
+    Method(
+        "container.copy_to",
+        t.ContainerCopyTo,
+        t.Ticket,
+        "A tar into a directory of a container.",
+        stream="up: stdin (the tar, also compressed), eof; ends with result Copied or error",
+        changes=True,
+    ),
+    Method("container.pause", t.ContainerPause, t.Done, "Hold all its processes.", changes=True),
+    Method("container.unpause", t.ContainerUnpause, t.Done, "Let them go on.", changes=True),
+    Method("container.top", t.ContainerTop, t.Top, "Its processes, as ps shows them."),
+    Method(
+        "container.stats",
+        t.ContainerStats,
+        t.Ticket,
+        "What containers take of the machine.",
+        stream="down: progress (Figures), one a second; without `stream` one, and result {}",
+    ),
     Method("container.rename", t.ContainerRename, t.Done, "Give a container another name.", changes=True),
     Method("container.list", t.ContainerList, t.Containers, "Containers, the running ones unless `all`."),
     Method("container.inspect", t.ContainerRef, t.ContainerDetail, "All there is to know of a container."),
@@ -202,6 +231,27 @@ CATALOGUE: tuple[Method, ...] = (
     Method("network.connect", t.NetworkConnect, t.Done, "Put a container on one more network.", changes=True),
     Method(
         "network.disconnect", t.NetworkDisconnect, t.Done, "Take a container off a network.", changes=True
+    ),
+    Method(
+        "volume.prune", t.VolumePrune, t.VolumesPruned, "Remove volumes that no container uses.", changes=True
+    ),
+    Method("volume.snapshot", t.VolumeSnapshot, t.Snapshot, "Keep what a volume holds now.", changes=True),
+    Method("volume.restore", t.VolumeRestore, t.Done, "Go back to a snapshot.", changes=True),
+    Method("volume.snapshot_remove", t.VolumeSnapshotRemove, t.Done, "Forget a snapshot.", changes=True),
+    Method(
+        "volume.export",
+        t.VolumeExport,
+        t.Ticket,
+        "What a volume holds, as a tar.",
+        stream="down: stdout (the tar); ends with result {} or error",
+    ),
+    Method(
+        "volume.import",
+        t.VolumeImport,
+        t.Ticket,
+        "Fill a volume from a tar, all or nothing.",
+        stream="up: stdin (the tar, also compressed), eof; ends with result Volume or error",
+        changes=True,
     ),
 )
 

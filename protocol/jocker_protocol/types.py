@@ -40,6 +40,12 @@ from .builds import BuildResult as BuildResult
 from .builds import CacheItem as CacheItem
 from .builds import CacheItems as CacheItems
 from .builds import ImageBuild as ImageBuild
+from .copying import ContainerCopyFrom as ContainerCopyFrom
+from .copying import ContainerCopyTo as ContainerCopyTo
+from .copying import ContainerStatPath as ContainerStatPath
+from .copying import Copied as Copied
+from .copying import PathStat as PathStat
+from .limits import Limits, Security
 from .lint import Finding as Finding
 from .lint import Findings as Findings
 from .lint import ImageCheck as ImageCheck
@@ -59,6 +65,15 @@ from .networks import NetworksPruned as NetworksPruned
 from .networks import PortWish as PortWish
 from .networks import PublishedPort as PublishedPort
 from .networks import Subnet as Subnet
+from .running import ContainerFigures as ContainerFigures
+from .running import ContainerPause as ContainerPause
+from .running import ContainerStats as ContainerStats
+from .running import ContainerTop as ContainerTop
+from .running import ContainerUnpause as ContainerUnpause
+from .running import ContainerUpdate as ContainerUpdate
+from .running import Figures as Figures
+from .running import RestartPolicy as RestartPolicy
+from .running import Top as Top
 from .system import BackedUp as BackedUp
 from .system import Backup as Backup
 from .system import Check as Check
@@ -76,6 +91,20 @@ from .system import StreamOpen as StreamOpen
 from .system import StreamReady as StreamReady
 from .system import TreeNode as TreeNode
 from .system import Version as Version
+from .volumes import Snapshot as Snapshot
+from .volumes import Volume as Volume
+from .volumes import VolumeCreate as VolumeCreate
+from .volumes import VolumeExport as VolumeExport
+from .volumes import VolumeImport as VolumeImport
+from .volumes import VolumeList as VolumeList
+from .volumes import VolumePrune as VolumePrune
+from .volumes import VolumeRef as VolumeRef
+from .volumes import VolumeRemove as VolumeRemove
+from .volumes import VolumeRestore as VolumeRestore
+from .volumes import Volumes as Volumes
+from .volumes import VolumeSnapshot as VolumeSnapshot
+from .volumes import VolumeSnapshotRemove as VolumeSnapshotRemove
+from .volumes import VolumesPruned as VolumesPruned
 
 # --- configuration of images and containers ------------------------------------------------------
 
@@ -115,14 +144,6 @@ class ImageConfig(msgspec.Struct, kw_only=True):
     """Instructions that a build on top of this image runs first (ONBUILD)."""
 
 
-class RestartPolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What happens when a container ends by itself, and when the engine starts."""
-
-    name: Literal["no", "on-failure", "always", "unless-stopped", "on-startup"] = "no"
-    maximum_retry_count: int = 0
-    """Of on-failure; 0: no limit."""
-
-
 class Mount(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Something mounted into a container."""
 
@@ -131,6 +152,14 @@ class Mount(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
     source: str = ""
     """Volume name ("" makes an anonymous one), host path, or nothing for tmpfs."""
     read_only: bool = False
+    options: list[str] = []
+    """Of a tmpfs: size=, mode=, uid=, gid=, nr_inodes=, exec, suid, dev; of a bind mount its propagation (rslave,
+    rshared, ...), or "bind" to leave out what is mounted below the source.
+    """
+    no_copy: bool = False
+    """An empty volume does not get what the image has in its place."""
+    must_exist: bool = False
+    """The source of a bind mount is not made where it is missing."""
 
 
 class ConsoleSize(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -152,6 +181,8 @@ class ContainerCreate(Params, frozen=True):
     working_dir: str = ""
     user: str = ""
     mounts: list[Mount] = []
+    volumes_from: list[str] = []
+    """Containers whose volumes and bind mounts it gets too; ":ro" behind one makes them read-only here."""
     network: str = ""
     """"host", "none", "container:NAME", a network, or "" for the configured default."""
     networks: list[Connection] = []
@@ -184,6 +215,8 @@ class ContainerCreate(Params, frozen=True):
     """Run an init as the first process, which passes signals on and reaps orphans."""
     jail_params: list[str] = []
     """Parameters of jail(8), NAME or NAME=VALUE; only where containers are jails."""
+    limits: Limits = Limits()
+    security: Security = Security()
 
 
 class ContainerRef(Params, frozen=True):
@@ -307,6 +340,7 @@ class ContainerState(msgspec.Struct, kw_only=True):
     error: str = ""
     """Why it could not start, or why its status is not its own ("shim lost")."""
     oom_killed: bool = False
+    """Whether the kernel has killed a process of its last run for want of memory."""
     started_at: str = ""
     finished_at: str = ""
     boot_id: str = ""
@@ -348,6 +382,8 @@ class ContainerDetail(Result):
     """Ids."""
     init: bool
     jail_params: list[str]
+    limits: Limits
+    security: Security
     exec_ids: list[str] = []
     networks: list[Endpoint] = []
     port_wishes: list[PortWish] = []
@@ -512,50 +548,3 @@ class ImageDetail(Result):
     author: str = ""
     comment: str = ""
     """Of the newest step."""
-
-
-# --- volumes -------------------------------------------------------------------------------------
-
-
-class VolumeCreate(Params, frozen=True):
-    """`volume.create`; without a name it gets a random one."""
-
-    name: str = ""
-    labels: dict[str, str] = {}
-
-
-class VolumeRef(Params, frozen=True):
-    """A volume by name."""
-
-    volume: str
-
-
-class VolumeRemove(Params, frozen=True):
-    """`volume.remove`; force: one that is not there is no error."""
-
-    volume: str
-    force: bool = False
-
-
-class VolumeList(Params, frozen=True):
-    """`volume.list`. Filters: name, label, dangling."""
-
-    filters: dict[str, list[str]] = {}
-
-
-class Volume(Result):
-    """A volume."""
-
-    name: str
-    driver: str
-    mountpoint: str
-    created_at: str
-    labels: dict[str, str]
-    anonymous: bool = False
-    used_by: list[str] = []
-
-
-class Volumes(Result):
-    """`volume.list`'s answer, by name."""
-
-    volumes: list[Volume]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import io
 import os
 import subprocess
 import tarfile
@@ -14,7 +16,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 class Operation(NamedTuple):
-    """`{}` in arguments is a name of its own for each time, `{root}` the engine's directory."""
+    """`{}` in arguments is a name of its own for each time, `{root}` the engine's root, where TAR lies."""
 
     name: str
     prepare: Sequence[Sequence[str]]
@@ -27,6 +29,10 @@ class Operation(NamedTuple):
     clean: Sequence[Sequence[str]]
     leaves_layers: bool = False
     """Afterwards, as builds do; else there are as many as before."""
+    platforms: Sequence[str] = ("linux", "portable")
+
+
+TAR = "content.tar"
 
 
 def _status(engine: FaultyEngine, name: str) -> str:
@@ -120,15 +126,118 @@ OPERATIONS = (
 )
 
 
+def _holds(engine: FaultyEngine, name: str, content: str) -> bool:
+    """Whether the file /d/f of a volume has this content, and nothing is beside it."""
+    read = ("run", "--rm", "-v", f"{name}:/d", "base", "sh", "-c", "cat /d/f; ls /d")
+    return engine.jocker(*read).stdout.split() == [content, "f"]
+
+
+def _kept(engine: FaultyEngine, name: str) -> bool:
+    snapshots = engine.rpc("volume.inspect", volume=name)["snapshots"]
+    return [each["name"] for each in snapshots] == ["kept"]
+
+
+def _copied(engine: FaultyEngine, name: str) -> bool:
+    return engine.jocker("cp", f"{name}:/copied", "-", check=False).returncode == 0
+
+
+def _limited(engine: FaultyEngine, name: str) -> bool:
+    detail = engine.rpc("container.inspect", container=name)
+    paths = glob.glob(f"/sys/fs/cgroup/**/jocker-*-{detail['id']}/memory.limit_in_bytes", recursive=True)
+    paths += glob.glob(f"/sys/fs/cgroup/**/jocker-*-{detail['id']}/memory.max", recursive=True)
+    with open(paths[0], encoding="ascii") as file:
+        return detail["limits"].get("memory") == 64 << 20 == int(file.read())
+
+
+_VOLUME = ("volume", "create", "{}")
+_SIZED = ("volume", "create", "--quota", "4m", "{}")
+
+
+def _put(content: str) -> tuple[str, ...]:
+    return ("run", "--rm", "-v", "{}:/d", "base", "sh", "-c", f"echo {content} > /d/f")
+
+
+_SNAPSHOT = ("volume", "snapshot", "{}", "kept")
+_RESTORE = ("volume", "restore", "{}", "kept")
+_NO_VOLUME = (("volume", "rm", "{}"),)
+_PAUSE = ("pause", "{}")
+
+UPKEEP = (
+    Operation("volume snapshot", (_VOLUME, _put("one")), _SNAPSHOT, "", ("already",), _kept, _NO_VOLUME),
+    Operation(
+        "volume restore",
+        (_VOLUME, _put("one"), _SNAPSHOT, _put("two")),
+        _RESTORE,
+        "",
+        (),
+        lambda e, n: _holds(e, n, "one"),
+        _NO_VOLUME,
+    ),
+    Operation(
+        "volume restore, sized",
+        (_SIZED, _put("one"), _SNAPSHOT, _put("two")),
+        _RESTORE,
+        "",
+        (),
+        lambda e, n: _holds(e, n, "one"),
+        _NO_VOLUME,
+        platforms=("linux",),
+    ),
+    Operation("volume create --quota", (), _SIZED, "", (), _volume, _NO_VOLUME, platforms=("linux",)),
+    Operation(
+        "volume import",
+        (_VOLUME, _put("old")),
+        ("volume", "import", "-i", "{root}/" + TAR, "{}"),
+        "",
+        (),
+        lambda e, n: _holds(e, n, "new"),
+        _NO_VOLUME,
+    ),
+    Operation(
+        "create --storage-size",
+        (),
+        ("create", "--storage-size", "8m", "--name", "{}", "base"),
+        "",
+        ("is taken",),
+        lambda e, n: _status(e, n) == "created",
+        (_GONE,),
+        platforms=("linux",),
+    ),
+    Operation("cp", (_CREATE,), ("cp", "{root}/" + TAR, "{}:/copied"), "", (), _copied, (_GONE,)),
+    Operation(
+        "pause", (_RUN,), _PAUSE, "", ("held already",), lambda e, n: _status(e, n) == "paused", (_GONE,)
+    ),
+    Operation(
+        "unpause",
+        (_RUN, _PAUSE),
+        ("unpause", "{}"),
+        "",
+        ("not held",),
+        lambda e, n: _status(e, n) == "running",
+        (_GONE,),
+    ),
+    Operation(
+        "update", (_RUN,), ("update", "-m", "64m", "{}"), "", (), _limited, (_GONE,), platforms=("linux",)
+    ),
+)
+"""What is done to things that are there."""
+
+
 def run(
     engine: FaultyEngine, tally: Tally, every: int = 1, operations: Sequence[Operation] = OPERATIONS
 ) -> None:
     """All operations; `every`: only each n-th boundary."""
     bystander = Bystander(engine)
     _archives(engine)
+    with tarfile.open(os.path.join(engine.root, TAR), "w") as archive:
+        member = tarfile.TarInfo("./f")
+        member.size = 4
+        archive.addfile(member, io.BytesIO(b"new\n"))
     for operation in operations:
+        if engine.platform not in operation.platforms:
+            continue
         kind = f"{engine.platform}: {operation.name} cut off"
-        name = f"{operation.name.replace(' ', '')}0"
+        name = f"{_short(operation)}0"
         _each(engine, operation.prepare, name)
         engine.arm(0)
         assert _act(engine, operation, name).returncode == 0
@@ -145,7 +254,7 @@ def run(
 
 
 def _cut_off(engine: FaultyEngine, operation: Operation, number: int) -> list[str]:
-    name = f"{operation.name.replace(' ', '')}{number}"
+    name = f"{_short(operation)}{number}"
     layers = _layers(engine)
     _each(engine, operation.prepare, name)
     engine.arm(number)
@@ -176,6 +285,10 @@ def _cut_off(engine: FaultyEngine, operation: Operation, number: int) -> list[st
         problems.append(f"volumes are left: {left}")
         engine.jocker("volume", "rm", *left)
     return problems
+
+
+def _short(operation: Operation) -> str:
+    return "".join(letter for letter in operation.name if letter.isalnum())
 
 
 def _act(engine: FaultyEngine, operation: Operation, name: str) -> Done:

@@ -81,8 +81,8 @@ def around(owner: type, method: str, name: Callable[..., str] | None = None) -> 
 
 def command(argv: list[str], *_: Any) -> str:
     """What a command is called in a list of boundaries."""
-    if argv[0] == sys.executable:
-        return f"worker {argv[-1]}"
+    if argv[0] == sys.executable:  # of a streamed one the parameters are the last word
+        return f"worker {argv[-2] if argv[-1].startswith('{') else argv[-1]}"
     return " ".join([os.path.basename(argv[0]), *(word for word in argv[1:] if word.isalpha())])
 
 
@@ -115,6 +115,7 @@ def install() -> None:
 
             OciRuntime.__init__ = of_its_own  # type: ignore[method-assign]
     around(Commands, "run", command)
+    around(Commands, "stream", command)
     around(Database, "_transact", lambda *_: "commit")
     around(Zygote, "shim", lambda *_: "new shim")
     around(ShimLink, "start", lambda *_: "start by shim")
@@ -122,6 +123,8 @@ def install() -> None:
         for method in (
             *("clone", "mount", "unmount", "seal", "import_tar", "destroy_tree", "destroy_layer"),
             *("create_volume", "destroy_volume", "prepare", "launch_exec", "signal", "kill_all", "destroy"),
+            *("snapshot_volume", "restore_volume", "destroy_snapshot", "import_volume", "_remove_place"),
+            *("update", "pause", "resume", "oom_kills"),
         ):
             if hasattr(driver, method):
                 around(driver, method)

@@ -45,7 +45,7 @@ def _platform(platform: str, given: argparse.Namespace, tally: Tally) -> None:
     if "boundaries" in wanted:
         engine = FaultyEngine(platform).start()
         engine.base()
-        boundaries.run(engine, tally, given.every)
+        boundaries.run(engine, tally, given.every, [*boundaries.OPERATIONS, *boundaries.UPKEEP])
         engine.close()
     if "crashes" in wanted:
         engine = FaultyEngine(platform).start()

@@ -50,6 +50,13 @@ def test_boundaries_on_zfs(pool: str) -> None:
     assert len(tally.injected) == len(wanted)
 
 
+def test_boundaries_of_upkeep(faulty: FaultyEngine) -> None:
+    tally = Tally()
+    boundaries.run(faulty, tally, every=40, operations=boundaries.UPKEEP)
+    assert not tally.lost, tally.table()
+    assert len(tally.injected) == sum(faulty.platform in each.platforms for each in boundaries.UPKEEP)
+
+
 def test_crashes(faulty: FaultyEngine) -> None:
     tally = Tally()
     crashes.run(faulty, tally)

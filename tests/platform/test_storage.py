@@ -409,6 +409,116 @@ async def test_what_is_not_there_is_one_line(storage: Storage) -> None:
     assert await storage.inventory() == Inventory(NOTHING, NOTHING, NOTHING)
 
 
+def fill(path: str, text: str) -> None:
+    """Something to tell one state of a volume from another by."""
+    for name in os.listdir(path):
+        os.unlink(os.path.join(path, name))
+    for name, content in (("f", text), (f"only-{text}", "")):
+        with open(os.path.join(path, name), "w", encoding="utf-8") as file:
+            file.write(content)
+    os.chmod(os.path.join(path, "f"), 0o640)
+
+
+async def test_snapshots_of_volumes(storage: Storage) -> None:
+    path = await storage.create_volume("v")
+    for text in ("one", "two"):
+        fill(path, text)
+        await storage.snapshot_volume("v", text)
+    fill(path, "three")
+    assert await storage.snapshots() == {"v": {"one", "two"}}
+    for text in ("two", "one", "two"):
+        await storage.restore_volume("v", text)
+        assert sorted(os.listdir(path)) == ["f", f"only-{text}"]
+        with open(os.path.join(path, "f"), encoding="utf-8") as file:
+            assert file.read() == text
+        assert os.stat(os.path.join(path, "f")).st_mode & 0o777 == 0o640
+        assert await storage.snapshots() == {"v": {"one", "two"}}
+    for _ in range(2):
+        await storage.destroy_snapshot("v", "one")
+    assert await storage.snapshots() == {"v": {"two"}}
+    assert await storage.volume_faults() == {}
+    await storage.destroy_volume("v")
+    assert await storage.snapshots() == {}
+
+
+async def exported(storage: Storage, volume: str, snapshot: str = "") -> bytes:
+    pieces: list[bytes] = []
+
+    async def into(data: bytes) -> None:
+        pieces.append(data)
+
+    await storage.export_volume(volume, snapshot, into)
+    return b"".join(pieces)
+
+
+async def one_by_one(data: bytes, end: BaseException | None = None) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 1000):
+        yield data[start : start + 1000]
+    if end is not None:
+        raise end
+
+
+async def test_volumes_as_tars(storage: Storage) -> None:
+    path = await storage.create_volume("v")
+    other = await storage.create_volume("w")
+    fill(path, "one")
+    os.link(os.path.join(path, "f"), os.path.join(path, "g"))
+    await storage.snapshot_volume("v", "s")
+    os.symlink("f", os.path.join(path, "link"))
+    with tarfile.open(fileobj=io.BytesIO(await exported(storage, "v", "s"))) as archive:
+        assert sorted(archive.getnames()) == [".", "./f", "./g", "./only-one"]
+    fill(other, "old")
+    data = await exported(storage, "v")
+    await storage.import_volume("w", one_by_one(data))
+    assert sorted(os.listdir(other)) == ["f", "g", "link", "only-one"]
+    assert os.path.samefile(os.path.join(other, "f"), os.path.join(other, "g"))
+    for broken, error in (
+        (one_by_one(data[:1500]), PlatformError),
+        (one_by_one(b"no tar" * 500), PlatformError),
+        (one_by_one(data[:600], KeyError("cut off")), KeyError),
+    ):
+        with pytest.raises(error):
+            await storage.import_volume("w", broken)
+        assert sorted(os.listdir(other)) == ["f", "g", "link", "only-one"]
+        assert await storage.volume_faults() == {}
+    await storage.destroy_volume("v")
+    await storage.destroy_volume("w")
+
+
+async def test_a_quota_holds(storage: Storage) -> None:
+    """Of a volume, after it was restored too, and of a tree; or it is refused."""
+    if storage.name != "zfs" and (os.geteuid() != 0 or sys.platform != "linux"):
+        with pytest.raises(PlatformError, match="held to a size here"):
+            await storage.create_volume("v", 1 << 23)
+        await storage.destroy_volume("v")
+        return
+    path = await storage.create_volume("v", 1 << 23)
+    assert os.listdir(path) == []
+    await storage.snapshot_volume("v", "empty")
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"space|[Qq]uota"), open(os.path.join(path, "f"), "wb") as file:
+            for _ in range(16):
+                file.write(os.urandom(1 << 20))
+                file.flush()
+                os.fsync(file.fileno())
+        await storage.restore_volume("v", "empty")
+        assert os.listdir(path) == []
+    await storage.destroy_volume("v")
+    if storage.name == "copy":
+        with pytest.raises(PlatformError, match="overlay and zfs can"):
+            await storage.clone("a1", None, 1 << 23)
+        return
+    path = await storage.clone("a1", None, 1 << 23)
+    await storage.unmount("a1")
+    assert await storage.mount("a1") == path
+    with pytest.raises(OSError, match=r"space|[Qq]uota"), open(os.path.join(path, "f"), "wb") as file:
+        for _ in range(16):
+            file.write(os.urandom(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    assert (await storage.inventory()).trees == {"a1"}
+
+
 async def test_volumes(storage: Storage) -> None:
     path = await storage.create_volume("data")
     assert os.path.isabs(path)

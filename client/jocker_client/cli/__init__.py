@@ -17,11 +17,13 @@ from ..connection import Connection
 _C, _I, _V, _S, _N, _A = "containers", "images", "volumes", "system", "networks", "archives"
 
 CONTAINER = {
-    "attach": (_C, "attach"), "create": (_C, "create"), "exec": (_C, "exec_"), "inspect": (_C, "inspect"),
+    "attach": (_C, "attach"), "cp": ("cp", "cp"), "create": (_C, "create"), "exec": (_C, "exec_"), "inspect": (_C, "inspect"),
     "kill": (_C, "kill"), "logs": ("logs", "logs"), "ls": (_C, "ps"), "list": (_C, "ps"), "ps": (_C, "ps"),
     "port": (_N, "port"), "rename": (_C, "rename"), "restart": (_C, "restart"), "rm": (_C, "rm"), "run": (_C, "run"),
     "start": (_C, "start"), "stop": (_C, "stop"), "wait": (_C, "wait"),
     "commit": (_A, "commit"), "diff": (_A, "diff"), "export": (_A, "export"),
+    "pause": ("watch", "pause"), "stats": ("watch", "stats"), "top": ("watch", "top"),
+    "unpause": ("watch", "unpause"), "update": ("watch", "update"),
 }  # fmt: skip
 IMAGE = {
     "build": ("build", "build"), "create": ("base", "create"), "inspect": (_I, "inspect"), "ls": (_I, "images"),
@@ -32,6 +34,8 @@ IMAGE = {
 BUILDER = {"build": ("build", "build"), "du": ("builder", "du"), "prune": ("builder", "prune")}
 VOLUME = {
     "create": (_V, "create"), "inspect": (_V, "inspect"), "ls": (_V, "ls"), "list": (_V, "ls"), "rm": (_V, "rm"),
+    "export": (_V, "export"), "import": (_V, "import_"), "prune": (_V, "prune"), "restore": (_V, "restore"),
+    "snapshot": (_V, "snapshot"), "snapshot-rm": (_V, "snapshot_rm"), "snapshots": (_V, "snapshots"),
 }  # fmt: skip
 NETWORK = {
     "connect": (_N, "connect"), "create": (_N, "create"), "disconnect": (_N, "disconnect"),

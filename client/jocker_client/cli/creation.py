@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from . import netoptions, options
+from . import limits, mounts, netoptions, options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,7 +20,8 @@ _OPTIONS = [
     _O("-v", "--volume", "volumes", multiple=True, metavar="[SOURCE:]TARGET[:ro]",
        help="Mount a volume or a directory."),
     _O("--mount", "mounts", multiple=True, metavar="KEY=VALUE,...", help="Mount something."),
-    _O("--tmpfs", "tmpfs", multiple=True, metavar="TARGET", help="Mount a tmpfs."),
+    _O("--tmpfs", "tmpfs", multiple=True, metavar="TARGET[:OPTIONS]", help="Mount a tmpfs, as /run:size=64m,mode=755."),
+    _O("--volumes-from", multiple=True, metavar="CONTAINER[:ro]", help="Mount what that container mounts."),
     _O("-w", "--workdir", default="", help="Working directory inside."),
     _O("-u", "--user", default="", metavar="USER[:GROUP]", help="Name or id."),
     _O("--entrypoint", default=None, help="Replace the image's ENTRYPOINT; '' for none."),
@@ -42,6 +43,7 @@ _OPTIONS = [
     _O("--health-start-period", default="", metavar="SPAN", help="Time in which failures do not count (0s)."),
     _O("--health-start-interval", default="", metavar="SPAN", help="Time between probes in that period (5s)."),
     _O("--no-healthcheck", is_flag=True, help="Without the image's check."),
+    *limits.OPTIONS,
     _O("-i", "--interactive", is_flag=True, help="Keep standard input open."),
     _O("-t", "--tty", is_flag=True, help="Give it a terminal."),
     _O("--rm", "auto_remove", is_flag=True, help="Remove it when it has ended."),
@@ -64,12 +66,13 @@ def create(engine: Any, given: dict[str, Any]) -> str:
         "env": options.env(given["env"], given["env_file"]),
         "labels": options.pairs(given["labels"], "--label"),
         "mounts": [
-            *(options.volume(text) for text in given["volumes"]),
-            *(options.mount(text) for text in given["mounts"]),
-            *({"type": "tmpfs", "target": text.partition(":")[0]} for text in given["tmpfs"]),
+            *(mounts.volume(text) for text in given["volumes"]),
+            *(mounts.mount(text) for text in given["mounts"]),
+            *(mounts.tmpfs(text) for text in given["tmpfs"]),
         ],
         "working_dir": given["workdir"],
         "depends_on": list(given["depends_on"]),
+        "volumes_from": list(given["volumes_from"]),
         "jail_params": list(given["jail_params"]),
     }
     for key in (
@@ -82,6 +85,11 @@ def create(engine: Any, given: dict[str, Any]) -> str:
         "init",
     ):
         params[key] = given[key]
+    params |= {
+        name: said
+        for name, said in (("limits", limits.limits(given)), ("security", limits.security(given)))
+        if said
+    }
     if given["restart"] != "no":
         params["restart_policy"] = restart_policy(given["restart"], given["auto_remove"])
     if check := healthcheck(given):

@@ -57,54 +57,6 @@ def filters(values: Iterable[str]) -> dict[str, list[str]]:
     return result
 
 
-def volume(text: str) -> dict[str, Any]:
-    """-v [SOURCE:]TARGET[:ro]."""
-    parts = text.split(":")
-    mode = parts.pop() if len(parts) > 1 and parts[-1] in ("ro", "rw") else "rw"
-    if len(parts) > 2 or not all(parts):
-        raise click.UsageError(f"-v {text!r}: must be [NAME:]/TARGET[:ro] or /SOURCE:/TARGET[:ro]")
-    source = parts[0] if len(parts) == 2 else ""
-    if source.startswith((".", "~")):
-        source = os.path.abspath(os.path.expanduser(source))
-    return {
-        "type": "bind" if source.startswith("/") else "volume",
-        "source": source,
-        "target": parts[-1],
-        "read_only": mode == "ro",
-    }
-
-
-_MOUNT_KEYS = {
-    "src": "source",
-    "source": "source",
-    "dst": "target",
-    "destination": "target",
-    "target": "target",
-}
-
-
-def mount(text: str) -> dict[str, Any]:
-    """--mount type=...,source=...,target=...[,readonly]."""
-    result: dict[str, Any] = {"type": "volume", "read_only": False}
-    for item in text.split(","):
-        key, equals, value = item.partition("=")
-        if key in ("readonly", "ro"):
-            result["read_only"] = not equals or value in ("true", "1")
-        elif key == "type" and value in ("bind", "volume", "tmpfs"):
-            result["type"] = value
-        elif key in _MOUNT_KEYS and value:
-            result[_MOUNT_KEYS[key]] = value
-        else:
-            raise click.UsageError(
-                f"--mount: {item!r} is not understood; type=, source=, target=, readonly are"
-            )
-    if "target" not in result:
-        raise click.UsageError(f"--mount {text!r}: target= is missing")
-    if result["type"] == "bind" and result.get("source", "").startswith("."):
-        result["source"] = os.path.abspath(result["source"])
-    return result
-
-
 def each(ctx: click.Context, names: Iterable[str], act: Callable[[Connection, str], Any]) -> None:
     """Do it for each; print the text it gives back, or the name; errors are a line each, and exit status 1 at the end."""
     engine: Connection = ctx.obj.engine

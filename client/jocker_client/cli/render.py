@@ -10,10 +10,10 @@ from typing import Any
 Row = dict[str, str]
 
 _SPELLING = {"oom": "OOM", "tty": "Tty", "id": "Id", "os": "Os", "ids": "IDs", "fs": "FS"}
-_MAPS = ("labels", "platform", "annotations", "attributes")
+_MAPS = ("labels", "platform", "annotations", "attributes", "sysctls")
 """Fields whose keys are data."""
 _FLAGS = {
-    "Running": ("running", "stopping", "restarting"),
+    "Running": ("running", "paused", "stopping", "restarting"),
     "Paused": ("paused",),
     "Restarting": ("restarting",),
     "Dead": ("dead",),
@@ -63,6 +63,15 @@ def size(count: float) -> str:
     raise AssertionError
 
 
+def binary(count: float) -> str:
+    """Bytes with binary units, four digits: "1.234MiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            return f"{count:.4g}{unit}"
+        count /= 1024
+    raise AssertionError
+
+
 def short(identity: str) -> str:
     """The 12 digits that people see."""
     return identity.removeprefix("sha256:")[:12]
@@ -71,10 +80,12 @@ def short(identity: str) -> str:
 def status(item: dict[str, Any]) -> str:
     """The STATUS column."""
     state: str = item["status"]
-    if state in ("running", "stopping"):
+    if state in ("running", "paused", "stopping"):
         health = item.get("health", "")
         health = {"": "", "starting": " (health: starting)"}.get(health, f" ({health})")
-        return f"Up {age(item['started_at'])}" + (" (Stopping)" if state == "stopping" else health)
+        return f"Up {age(item['started_at'])}" + (
+            {"stopping": " (Stopping)", "paused": " (Paused)"}.get(state, health)
+        )
     if state in ("exited", "restarting"):
         return f"{state.capitalize()} ({item['exit_code']}) {age(item['finished_at'])} ago"
     return {"removing": "Removal In Progress"}.get(state, state.capitalize())
@@ -93,24 +104,40 @@ def listing(
     elif format and format != "table":
         from .template import render
 
-        table = format.startswith("table ")
         template = format.removeprefix("table ")
-        if table:
-            lines = [render(template, {field: heading for heading, field, _ in columns})]
-            lines += [render(template, row) for row in rows]
-            _columns([line.split("\t") for line in lines])
+        if format.startswith("table "):
+            filled = [render(template, {field: heading for heading, field, _ in columns})]
+            filled += [render(template, row) for row in rows]
+            table([line.split("\t") for line in filled])
         else:
             for row in rows:
                 print(render(template, row))
     else:
-        shown = [column for column in columns if column[0]]
-        _columns([[heading for heading, _, _ in shown], *([row[f] for _, f, _ in shown] for row in rows)])
+        for line in lines(items, columns):
+            print(line)
 
 
-def _columns(lines: list[list[str]]) -> None:
-    widths = [max(len(cell) for cell in column) + 3 for column in zip(*lines, strict=False)]
-    for line in lines:
-        print("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip())
+def lines(
+    items: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str, Callable[[dict[str, Any]], str]]]
+) -> list[str]:
+    """The lines of a table, its headings first."""
+    shown = [(heading, value) for heading, _, value in columns if heading]
+    return _aligned(
+        [[heading for heading, _ in shown], *([value(item) for _, value in shown] for item in items)]
+    )
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns; the first has the headings."""
+    for line in _aligned(rows):
+        print(line)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) + 3 for column in zip(*rows, strict=False)]
+    return [
+        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows
+    ]
 
 
 def docker(value: Any, *, data: bool = False) -> Any:
@@ -126,6 +153,13 @@ def docker(value: Any, *, data: bool = False) -> Any:
         state = spelled["Status"]
         flags = {flag: state in states for flag, states in _FLAGS.items()}
         spelled = {"Status": state, **flags, **spelled}
+    if {"limits", "security", "mounts"} <= value.keys():
+        from .hostconfig import host_config
+
+        spelled["HostConfig"] = host_config(value)
+    if {"type", "target"} <= value.keys():
+        spelled |= {"Destination": value["target"], "RW": not value.get("read_only", False)}
+        spelled |= {"Name": value.get("source", "")} if value["type"] == "volume" else {}
     return spelled
 
 

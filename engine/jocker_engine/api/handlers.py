@@ -24,7 +24,9 @@ from jocker_protocol.errors import Conflict, InvalidParams, JockerError
 from jocker_protocol.methods import API_VERSION, METHODS
 
 from .. import events
-from ..containers.messages import Attach, CheckAttach, CheckExec, Exec, Logs, Restart
+from ..clock import now
+from ..containers import usage
+from ..containers.messages import Attach, CheckAttach, CheckExec, Exec, Logs, Restart, SampleUsage
 from ..house import House
 from ..images.base import MakeBase
 from ..images.names import check_tag
@@ -35,6 +37,7 @@ from .building import serve_build
 from .dispatch import Handler
 from .peer import Peer
 from .streams import StreamBroker, StreamConnection
+from .tars import tar_handlers
 from .transfers import Transfers, receive, remove
 
 _ROUTES = {
@@ -45,6 +48,8 @@ _ROUTES = {
     "network": "networks",
 }
 """First part of a method's name -> the actor that takes its parameters as a message."""
+_SAMPLED = 1.0
+"""Seconds between the figures of `container.stats`."""
 _ON_ITS_WAY = 0.5
 """Seconds in which what is being made or taken away becomes what it will be."""
 
@@ -69,12 +74,14 @@ def handlers(system: System, house: House, broker: StreamBroker) -> dict[str, Ha
         "container.exec": own.exec_,
         "container.logs": own.logs,
         "container.export": transfers.export,
+        "container.stats": own.stats,
         "image.build": own.build,
         "image.create": own.create_image,
         "image.import": transfers.import_,
         "image.load": transfers.load,
         "image.save": transfers.save,
     }
+    table.update(tar_handlers(system, broker))
     for name in METHODS:
         actor = _ROUTES.get(name.partition(".")[0])
         if actor is not None and name not in table:
@@ -235,6 +242,24 @@ class _Handlers:
                 os.close(fd)
 
         return self._broker.ticket(serve, container)
+
+    async def stats(self, params: t.ContainerStats, peer: Peer) -> t.Ticket:
+        wanted = SampleUsage(params.containers, params.all)
+        before = await self._ask("containers", wanted)
+
+        async def serve(connection: StreamConnection) -> None:
+            seen = before
+            while True:
+                await trio.sleep(_SAMPLED)
+                now_seen = await self._ask("containers", wanted)
+                shown = t.Figures(time=now(), containers=usage.figures(seen, now_seen))
+                await connection.send_json(wire.PROGRESS, shown)
+                seen = now_seen
+                if not params.stream:
+                    await connection.result(t.Done())
+                    return
+
+        return self._broker.ticket(serve)
 
     async def _hand_over(self, connection: StreamConnection, message: Callable[[int], Any]) -> None:
         """Give the socket to a container's actor; a refusal is told on it, as its last frame."""

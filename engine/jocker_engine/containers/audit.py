@@ -60,6 +60,7 @@ async def losses(
     trees = (await house.drivers.storage.inventory()).trees
     mounted = await house.drivers.storage.mounted()
     running = await house.drivers.runtime.states()
+    paused = await house.drivers.runtime.paused()
     found = []
     for record in records:
         name, id, status = record.name, record.id, record.state.status
@@ -70,11 +71,18 @@ async def losses(
             found.append(
                 Found("storage", id, f"container {name}: {why}", "mark it dead", partial(lose, id, why))
             )
-        elif status == "running":
+        elif status in ("running", "paused"):
             if id not in running:
                 found.append(
                     Found("process", id, f"container {name} runs by its record, and the runtime knows nothing of it",
                           "kill what is left of it", partial(_kill, house, record))
+                )  # fmt: skip
+            elif (id in paused) != (status == "paused"):
+                runtime = house.drivers.runtime
+                it_is, remedy = ("held", "let it go on") if id in paused else ("not held", "hold it")
+                found.append(
+                    Found("process", id, f"container {name} is {status} by its record, and its processes are {it_is}",
+                          remedy, partial(runtime.resume if id in paused else runtime.pause, id))
                 )  # fmt: skip
             if mounted is not None and id not in mounted:
                 found.append(

@@ -21,11 +21,12 @@ from ..clock import boot_id, new_id, now, seconds_between
 from ..db import store as sql
 from ..db.database import Statement
 from ..house import House
-from ..otp import Actor, ActorDown, Reply, handles
+from ..otp import ActorDown, Reply, handles
 from ..platform.shims import ShimLost, ShimRefused
 from ..shim.launch import LogRequest
 from ..volumes.manager import Sweep
 from . import execs, health, journal, lifecycle, links, restarts
+from .copying import Opened
 from .detail import describe
 from .messages import (
     Again,
@@ -49,6 +50,7 @@ from .names import check_name
 from .removal import remove
 from .run import Run
 from .signals import parse_signal
+from .upkeep import Upkeep
 
 _WRITE_AGAIN = 1.0
 """Seconds between attempts to write what a full disk did not take."""
@@ -56,7 +58,7 @@ _WRITE_AGAIN = 1.0
 log = logging.getLogger("jocker.containers")
 
 
-class Container(Actor):
+class Container(Upkeep, Opened):
     """See the module."""
 
     answers = (JockerError, OSError, sqlite3.Error, ActorDown)
@@ -94,7 +96,7 @@ class Container(Actor):
         self._record = record
         status = record.state.status
         self._by_policy = record.state.restart_count > 0
-        self._run = Run(self._house, record, self.ref.cast)
+        self._run = Run(self._house, record, self.ref.cast, self.system.ref("volumes"))
         if status in lifecycle.ALIVE:
             self.spawn(self._run.adopt)
             return
@@ -170,11 +172,12 @@ class Container(Actor):
             boot_id=boot_id(),
             stopped=False,
             health=None,
+            oom_killed=False,
             **changes,
         )
         self._exited = trio.Event()
         parked, self._parked = self._parked, []
-        self._run = Run(self._house, self._record, self.ref.cast)
+        self._run = Run(self._house, self._record, self.ref.cast, self.system.ref("volumes"))
         self.spawn(self._run.begin, size, parked)
 
     @handles(Started)
@@ -199,8 +202,10 @@ class Container(Actor):
     @handles(Found)
     async def found(self, message: Found) -> None:
         self._settled.set()
-        if self._status == "running":
-            self._begin_probing()
+        if self._status in ("running", "paused"):
+            self.spawn(self._align)
+            if self._status == "running":
+                self._begin_probing()
         else:
             self.spawn(self._stop, self._record.stop_timeout)  # the task that did so has died with its engine
 
@@ -224,6 +229,8 @@ class Container(Actor):
         rebooted = self._record.state.boot_id != boot_id()  # then it is the start of the engine that decides
         again = self._status != "stopping" and not rebooted and self._may_restart(message.exit_code)
         events = [self._event("die", exitCode=str(message.exit_code))]
+        if message.oom_kills:
+            events.insert(0, self._event("oom"))
         if self._status == "stopping":
             events.append(self._event("stop"))
         await self._follow(
@@ -235,6 +242,7 @@ class Container(Actor):
             error=message.error,
             finished_at=message.finished_at,
             health=None,
+            oom_killed=message.oom_kills > 0,
         )
         _answer(self._starters, t.Done())
         await self._ended(t.ExitStatus(exit_code=message.exit_code, error=message.error), again, ran)
@@ -248,8 +256,7 @@ class Container(Actor):
         """A run is over; `again`: its policy begins the next one."""
         self._exited.set()
         self._settled.set()
-        self._probing.cancel()
-        self._monitor = None
+        self._end_probing()
         self._stop_at_start = None
         if again:
             self._start_after(self._backoff.next(ran))
@@ -309,6 +316,10 @@ class Container(Actor):
             self._monitor, self._probing = monitor, trio.CancelScope()
             self.spawn(self._probe, monitor)
 
+    def _end_probing(self) -> None:
+        self._probing.cancel()
+        self._monitor = None
+
     async def _probe(self, monitor: health.Monitor) -> None:
         with self._probing:
             await health.watch(self._house, self._record, monitor, lambda probe: self.ref.cast(Probed(probe)))
@@ -355,7 +366,7 @@ class Container(Actor):
         return t.Done()
 
     async def _begin_stop(self, timeout: int | None) -> None:
-        if self._status == "running":
+        if self._status in ("running", "paused"):
             await self._follow("stop")
         self.spawn(self._stop, self._record.stop_timeout if timeout is None else timeout)
 
@@ -363,6 +374,7 @@ class Container(Actor):
         run = self._run
         with trio.move_on_after(timeout if timeout >= 0 else float("inf")):
             await run.stop(parse_signal(self._stop_signal))
+            await self._house.drivers.runtime.resume(self._id)  # it may be paused
             await self._exited.wait()
             return
         await run.kill()
@@ -374,7 +386,7 @@ class Container(Actor):
     @handles(t.ContainerKill)
     async def kill(self, message: t.ContainerKill) -> t.Done:
         signum = parse_signal(message.signal)
-        if self._status not in ("running", "stopping"):
+        if self._status not in ("running", "paused", "stopping"):
             raise lifecycle.refusal(self._record.name, self._status, "kill")
         ends_it = signum in (9, parse_signal(self._stop_signal))
         await self._note(

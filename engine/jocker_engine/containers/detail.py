@@ -33,6 +33,8 @@ async def describe(house: House, record: ContainerRecord, rootfs: str, execs: li
                 target=mount.target,
                 source=mount.source,
                 read_only=mount.read_only,
+                options=mount.options,
+                no_copy=mount.no_copy,
             )
             for mount in record.mounts
         ],
@@ -45,6 +47,8 @@ async def describe(house: House, record: ContainerRecord, rootfs: str, execs: li
         depends_on=record.depends_on,
         init=record.init,
         jail_params=record.jail_params,
+        limits=record.limits,
+        security=record.security,
         exec_ids=execs,
         networks=await house.networks.endpoints(record.id),
         port_wishes=record.networking.ports,

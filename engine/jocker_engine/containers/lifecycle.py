@@ -1,6 +1,6 @@
 """The container lifecycle: one table, (state, event) -> state. Nothing else changes a container's state.
 
-States that a user sees: creating, created, starting, running, stopping, restarting (it ended, and its policy
+States that a user sees: creating, created, starting, running, paused, stopping, restarting (it ended, and its policy
 will start it again), exited, removing, dead. Events are
 what happened, not what is wished for; a wish that the table has no row for is refused with `explain`.
 """
@@ -18,10 +18,15 @@ TABLE: dict[tuple[str, str], str] = {
     ("starting", "not started"): "created",
     ("starting", "exited"): "exited",
     ("running", "stop"): "stopping",
+    ("running", "pause"): "paused",
+    ("paused", "unpause"): "running",
+    ("paused", "stop"): "stopping",
     ("running", "exited"): "exited",
+    ("paused", "exited"): "exited",
     ("stopping", "exited"): "exited",
     ("starting", "ends for now"): "restarting",
     ("running", "ends for now"): "restarting",
+    ("paused", "ends for now"): "restarting",
     ("restarting", "exited"): "exited",
     ("creating", "remove"): "removing",
     ("created", "remove"): "removing",
@@ -33,6 +38,7 @@ TABLE: dict[tuple[str, str], str] = {
     ("created", "failed"): "dead",
     ("starting", "failed"): "dead",
     ("running", "failed"): "dead",
+    ("paused", "failed"): "dead",
     ("stopping", "failed"): "dead",
     ("restarting", "failed"): "dead",
     ("exited", "failed"): "dead",
@@ -41,7 +47,7 @@ TABLE: dict[tuple[str, str], str] = {
 }
 
 STATES = frozenset(state for state, _ in TABLE)
-ALIVE = frozenset({"starting", "running", "stopping"})
+ALIVE = frozenset({"starting", "running", "paused", "stopping"})
 """States in which a process may be there."""
 UNFINISHED = ALIVE | {"restarting"}
 """States that one waits for the end of."""
@@ -50,6 +56,17 @@ _REMEDY = {
     ("start", "starting"): "it is starting already",
     ("start", "stopping"): "it is being stopped; wait for that, or `jocker kill` it",
     ("start", "dead"): "it cannot be used any more; remove it",
+    ("start", "paused"): "`jocker unpause` it",
+    ("remove", "paused"): "stop it first, or remove it with -f",
+    ("exec", "paused"): "unpause it first",
+    ("attach", "paused"): "unpause it first",
+    ("pause", "paused"): "it is held already",
+    ("pause", "created"): "it is not running",
+    ("pause", "exited"): "it is not running",
+    ("unpause", "running"): "it is not held",
+    ("copy", "starting"): "try again when it runs",
+    ("top", "created"): "it is not running",
+    ("top", "exited"): "it is not running",
     ("remove", "running"): "stop it first, or remove it with -f",
     ("remove", "starting"): "stop it first, or remove it with -f",
     ("remove", "stopping"): "wait until it has stopped, or remove it with -f",

@@ -18,6 +18,7 @@ from ..house import House
 from ..networks.wishes import ALONE
 
 _AT_REST = ("created", "exited")
+_RUNNING = ("running", "paused")
 
 
 async def connect(
@@ -33,7 +34,7 @@ async def connect(
         raise Conflict(
             f"network {wish.network} went, or container {record.name} came to it, meanwhile"
         ) from None
-    if status() == "running":
+    if status() in _RUNNING:
         try:
             await house.networks.join(endpoint)
         except BaseException:
@@ -57,7 +58,7 @@ async def disconnect(
         if wish.force:
             return t.Done()
         raise NotFound(f"container {record.name} is not on network {network.name}")
-    if status() == "running":
+    if status() in _RUNNING:
         await house.networks.leave(there[0])
     event = happened(now(), "network", "disconnect", network.id, _facts(record))
     await house.store.write(sql.drop_endpoint(record.id, network.id), event)
@@ -69,7 +70,7 @@ def _check(record: ContainerRecord, status: str, what: str) -> None:
         raise InvalidParams(
             f"container {record.name} is on network {record.network}, and can be {what} no other"
         )
-    if status not in (*_AT_REST, "running"):
+    if status not in (*_AT_REST, *_RUNNING):
         raise InvalidState(f"container {record.name} is {status}; wait until it runs or has stopped")
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import posixpath
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,25 +26,37 @@ from ..house import House
 from ..images.names import ResolveImage
 from ..networks.ports import shown as show_ports
 from ..networks.wishes import networking as networking_of
-from ..otp import Actor, ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
+from ..otp import ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
 from ..platform.work import work
-from ..volumes.manager import EnsureVolume, Sweep
-from . import audit, files, health, journal, lifecycle, order, restarts
+from ..volumes.manager import Sweep
+from . import audit, files, health, journal, lifecycle, mounts, order, restarts, usage
 from .container import Container
-from .messages import Attach, CheckAttach, CheckExec, Exec, Logs, Quit, Restart, TreeOf
+from .copying import Copying
+from .messages import Attach, CheckAttach, CheckExec, Exec, Logs, Quit, Restart, SampleUsage, TreeOf
 from .names import check_name, random_name
 from .signals import parse_signal
 from .surroundings import argv, merge
 
 SUPERVISOR = "containers.all"
 _STATUSES = (
-    *("creating", "created", "starting", "running", "stopping", "restarting", "exited", "removing", "dead"),
+    *(
+        "creating",
+        "created",
+        "starting",
+        "running",
+        "paused",
+        "stopping",
+        "restarting",
+        "exited",
+        "removing",
+        "dead",
+    ),
 )
 
 log = logging.getLogger("jocker.containers")
 
 
-class ContainersManager(Actor):
+class ContainersManager(Copying):
     """Answers container.*; for each container there is an actor below SUPERVISOR."""
 
     answers = (JockerError, OSError, sqlite3.Error, ActorDown)
@@ -51,6 +64,7 @@ class ContainersManager(Actor):
     def __init__(self, house: House) -> None:
         self._house = house
         self._shutting_down = False
+        self._visits = Counter()
 
     async def init(self) -> None:
         """One actor per record, when what no record explains is gone."""
@@ -120,7 +134,12 @@ class ContainersManager(Actor):
 
     async def _check(self, message: t.Check) -> list[t.Difference]:
         records = await self._house.store.containers()
-        strays = await audit.strays(self._house, records, settled=2)
+        visited = set(self._visits)
+        strays = [
+            found
+            for found in await audit.strays(self._house, records, settled=2)
+            if found.part != "mount" or found.subject not in visited
+        ]
         lost = await audit.losses(self._house, records, self._lose)
         return await report([*strays, *lost], repair=message.repair)
 
@@ -145,6 +164,7 @@ class ContainersManager(Actor):
             other = await self._find(wish.network.removeprefix("container:"))
             wish = msgspec.structs.replace(wish, network=f"container:{other}")
         networking = networking_of(wish)
+        house.drivers.runtime.check(wish.limits, wish.security)
         await house.drivers.runtime.check_jail_params(tuple(wish.jail_params))
         policy = restarts.check(wish.restart_policy, auto_remove=wish.auto_remove)
         depends_on = [await self._find(name) for name in wish.depends_on]
@@ -176,10 +196,14 @@ class ContainersManager(Actor):
             depends_on=depends_on,
             init=wish.init,
             jail_params=wish.jail_params,
+            limits=wish.limits,
+            security=wish.security,
         )
         try:
-            for mount in _all_mounts(wish.mounts, config):
-                record.mounts.append(await self._mount(mount))
+            record.mounts.extend(await self._mounts_of_others(wish))
+            taken = {mount.target for mount in record.mounts}
+            for mount in mounts.all_mounts(wish.mounts, config, taken):
+                record.mounts.append(await mounts.make(self.system, mount))
             record = await self._insert(record, placement.endpoints, chosen=bool(wish.name))
         except BaseException:
             with trio.CancelScope(shield=True):
@@ -188,7 +212,7 @@ class ContainersManager(Actor):
             raise
         try:
             os.makedirs(house.layout.container(container), mode=0o710)
-            rootfs = await house.drivers.storage.clone(container, image.layer)
+            rootfs = await house.drivers.storage.clone(container, image.layer, wish.limits.storage)
             await self._first_use(rootfs, record.mounts)
             await house.drivers.storage.unmount(container)
             record.state.status = lifecycle.follow("creating", "made")
@@ -221,35 +245,21 @@ class ContainersManager(Actor):
                     ) from None
                 record = msgspec.structs.replace(record, name=random_name())
 
-    async def _mount(self, mount: t.Mount) -> MountRecord:
-        if not posixpath.isabs(mount.target) or posixpath.normpath(mount.target) == "/":
-            raise InvalidParams(f"mounts: target {mount.target!r} must be an absolute path other than /")
-        path, source, anonymous = "", mount.source, False
-        if mount.type == "volume":
-            anonymous = not mount.source
-            volume, _ = await self.system.ref("volumes").call(
-                EnsureVolume(mount.source, anonymous=anonymous, owned=anonymous)
-            )
-            path, source = volume.path, volume.name
-        elif mount.type == "bind":
-            if not os.path.isabs(mount.source):
-                raise InvalidParams(f"mounts: source {mount.source!r} must be an absolute path of the host")
-            if not os.path.exists(mount.source):
-                os.makedirs(mount.source)  # as docker -v does
-            path = mount.source
-        return MountRecord(
-            type=mount.type,
-            source=source,
-            path=path,
-            target=posixpath.normpath(mount.target),
-            read_only=mount.read_only,
-            anonymous=anonymous,
-        )
+    async def _mounts_of_others(self, wish: t.ContainerCreate) -> list[MountRecord]:
+        """--volumes-from; what is mounted by name elsewhere, or at the same target, is left out."""
+        found = {}
+        for text in wish.volumes_from:
+            name, read_only = mounts.split_from(text)
+            other = await self._house.store.container(await self._find(name))
+            if other is not None:
+                found.update({mount.target: mount for mount in mounts.of_others(other, read_only)})
+        own = {posixpath.normpath(mount.target) for mount in wish.mounts}
+        return [mount for target, mount in sorted(found.items()) if target not in own]
 
-    async def _first_use(self, rootfs: str, mounts: list[MountRecord]) -> None:
+    async def _first_use(self, rootfs: str, wanted: list[MountRecord]) -> None:
         """An empty volume gets what the image has in its place."""
-        for mount in mounts:
-            if mount.type == "volume" and not os.listdir(mount.path):
+        for mount in wanted:
+            if mount.type == "volume" and not mount.no_copy and not os.listdir(mount.path):
                 await work(
                     self._house.commands, "fill_volume", rootfs=rootfs, path=mount.target, volume=mount.path
                 )
@@ -273,6 +283,10 @@ class ContainersManager(Actor):
         t.ContainerWait,
         t.ContainerRemove,
         t.ContainerRename,
+        t.ContainerPause,
+        t.ContainerUnpause,
+        t.ContainerUpdate,
+        t.ContainerTop,
         t.ContainerRef,
         t.NetworkConnect,
         t.NetworkDisconnect,
@@ -334,6 +348,18 @@ class ContainersManager(Actor):
                 return await files.commit(self._house, self.system, record, message)
         return record.id
 
+    @handles(SampleUsage)
+    async def sample_usage(self, message: SampleUsage) -> None:
+        self.answer_later(self._sample_usage, message)
+
+    async def _sample_usage(self, message: SampleUsage) -> list[usage.Sample]:
+        if message.containers:
+            wanted = [await self._find(name) for name in message.containers]
+            found = [await self._house.store.container(container) for container in wanted]
+            return await usage.sample(self._house, [record for record in found if record is not None])
+        states = () if message.all else ("running", "paused", "stopping")
+        return await usage.sample(self._house, await self._house.store.containers(states))
+
     # --- list ---
 
     @handles(t.ContainerList)
@@ -377,19 +403,6 @@ class ContainersManager(Actor):
             and filters.equals("health", record.state.health.status if record.state.health else "none")
         ]
         return t.Containers(containers=shown[: message.limit] if message.limit > 0 else shown)
-
-
-def _all_mounts(asked: list[t.Mount], config: t.ImageConfig) -> list[t.Mount]:
-    """What was asked for, and an anonymous volume for each VOLUME of the image that nothing else covers."""
-    taken = {posixpath.normpath(mount.target) for mount in asked}
-    if len(taken) < len(asked):
-        raise InvalidParams("mounts: two of them have the same target")
-    extra = [
-        t.Mount(type="volume", target=path)
-        for path in config.volumes
-        if posixpath.normpath(path) not in taken
-    ]
-    return sorted([*asked, *extra], key=lambda mount: mount.target.count("/"))
 
 
 def _published(ports: Iterable[PublishedRecord]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
 import msgspec
 
 from jocker_protocol import types as t
+from jocker_protocol.limits import Limits
 
 
 class Restart(msgspec.Struct, frozen=True):
@@ -86,6 +88,50 @@ class Exited(msgspec.Struct, frozen=True):
     exit_code: int
     error: str
     finished_at: str
+    oom_kills: int = 0
+    """How many of the run's processes were killed for want of memory."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """The runtime holds all processes, or has let them go."""
+
+    paused: bool
+
+
+class Limited(msgspec.Struct, frozen=True):
+    """The running container has its record's limits; with an error it kept the old ones, which are given back."""
+
+    old: Limits
+    error: Any = None
+
+
+class SampleUsage(msgspec.Struct, frozen=True):
+    """Answered with [(record, Usage)] of these containers, or of all that run (`all`: of all there are)."""
+
+    containers: list[str]
+    all: bool
+
+
+class OpenFiles(msgspec.Struct, frozen=True):
+    """Somebody wants to look into the container's files; answered with Files. CloseFiles ends it."""
+
+
+class CloseFiles(msgspec.Struct, frozen=True):
+    """Nobody looks into it any more."""
+
+
+class CopyFrom(msgspec.Struct, frozen=True):
+    """`container.copy_from`; `into` takes the tar, piece by piece."""
+
+    wish: t.ContainerCopyFrom
+    into: Callable[[bytes], Awaitable[None]]
+
+
+class CopyTo(msgspec.Struct, frozen=True):
+    """`container.copy_to`."""
+
+    wish: t.ContainerCopyTo
+    pieces: AsyncIterable[bytes]
 
 
 class Again(msgspec.Struct, frozen=True):

@@ -21,10 +21,11 @@ from jocker_protocol.errors import JockerError
 from ..clock import boot_id, now
 from ..db.records import ContainerRecord
 from ..house import House
-from ..otp import ActorDown
+from ..otp import ActorDown, Ref
 from ..parting import say_last
 from ..platform.shims import ShimLink, ShimLost, ShimRefused, StartFailed, connect, read_status
 from ..shim.launch import Launch
+from ..volumes.manager import UseVolumes
 from .messages import Exited, Found, NotStarted, Started
 from .surroundings import CANNOT_START, isolation, process, with_stdio, write_files
 
@@ -35,10 +36,13 @@ log = logging.getLogger("jocker.containers")
 
 
 class Run:
-    """`record` is the container's as it was at the start; `tell` casts to its actor."""
+    """`record` is the container's as it was at the start; `tell` casts to its actor; `volumes` is their manager."""
 
-    def __init__(self, house: House, record: ContainerRecord, tell: Callable[[Any], None]) -> None:
+    def __init__(
+        self, house: House, record: ContainerRecord, tell: Callable[[Any], None], volumes: Ref
+    ) -> None:
         self._house = house
+        self._volumes = volumes
         self._record = record
         self._id = record.id
         self._tell = tell
@@ -95,12 +99,13 @@ class Run:
                 return
             await link.aclose()  # a shim that was told nothing goes away
         status = read_status(self._status_file)
+        oom_kills = await self._oom_kills()
         await self._take_down()
         if starting and status is None:
             self._tell(NotStarted(125, "the engine was stopped before it could be started"))
             return
         exit_code, error = self._from_status_file()
-        self._tell(Exited(exit_code, error, str((status or {}).get("finished_at") or now())))
+        self._tell(Exited(exit_code, error, str((status or {}).get("finished_at") or now()), oom_kills))
 
     async def attach(self, fd: int, framing: str, *, stdin: bool, logs: bool) -> None:
         """Hand a client's socket over to the shim. Raises ShimRefused, ShimLost."""
@@ -129,6 +134,8 @@ class Run:
 
     async def _launch(self, size: t.ConsoleSize | None) -> Launch:
         house, record = self._house, self._record
+        if used := [mount.source for mount in record.mounts if mount.type == "volume"]:
+            await self._volumes.call(UseVolumes(used))
         rootfs = await house.drivers.storage.mount(record.id)
         own_stack = record.network != "host"
         write_files(
@@ -166,8 +173,18 @@ class Run:
             self._link = None
             with trio.CancelScope(shield=True):
                 await link.aclose()
+        oom_kills = await self._oom_kills()
         await self._take_down()
-        self._tell(Exited(exit_code, error, now()))
+        self._tell(Exited(exit_code, error, now(), oom_kills))
+
+    async def _oom_kills(self) -> int:
+        try:
+            return await self._house.drivers.runtime.oom_kills(self._id)
+        except (JockerError, OSError) as error:
+            log.warning(
+                "container %s: whether it ran out of memory is not known: %s", self._record.name, error
+            )
+            return 0
 
     async def _forget_socket(self) -> None:
         """A shim that was killed leaves its socket behind; `connect` removes one that nobody listens on."""

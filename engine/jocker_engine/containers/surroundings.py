@@ -82,10 +82,14 @@ def isolation(record: ContainerRecord, layout: Layout, rootfs: str, network: str
         rootfs=rootfs,
         hostname=record.hostname,
         network=network or record.network,
-        binds=tuple(Bind(mount.path, mount.target, mount.read_only) for mount in record.mounts),
+        binds=tuple(
+            Bind(mount.path, mount.target, mount.read_only, tuple(mount.options)) for mount in record.mounts
+        ),
         files=files(layout.container(other) if kind == "container" else directory),
         init=record.init,
         jail_params=tuple(record.jail_params),
+        limits=record.limits,
+        security=record.security,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from jocker_protocol.limits import Limits, Security
 from jocker_protocol.types import ContainerState, HistoryEntry, ImageConfig, PortWish, RestartPolicy, Subnet
 
 
@@ -57,6 +58,8 @@ class MountRecord(msgspec.Struct, kw_only=True, frozen=True):
     target: str
     read_only: bool
     anonymous: bool = False
+    options: list[str] = []
+    no_copy: bool = False
 
 
 class Networking(msgspec.Struct, kw_only=True, frozen=True):
@@ -96,6 +99,18 @@ class ContainerRecord(msgspec.Struct, kw_only=True):
     """Ids of containers."""
     init: bool = False
     jail_params: list[str] = []
+    limits: Limits = Limits()
+    limits_pending: bool = False
+    """They are meant to change while it runs, and it is not known that they have."""
+    security: Security = Security()
+
+
+class SnapshotRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """A snapshot of a volume; not `ready` while it is being made or removed."""
+
+    name: str
+    created_at: str
+    ready: bool = False
 
 
 class VolumeRecord(msgspec.Struct, kw_only=True, frozen=True):
@@ -106,6 +121,8 @@ class VolumeRecord(msgspec.Struct, kw_only=True, frozen=True):
     created_at: str
     labels: dict[str, str]
     anonymous: bool
+    quota: int = 0
+    snapshots: list[SnapshotRecord] = []
 
 
 class NetworkRecord(msgspec.Struct, kw_only=True, frozen=True):

@@ -188,6 +188,11 @@ def confirm_volume(volume: VolumeRecord) -> Statement:
     return Statement("UPDATE volumes SET ready = 1, doc = ? WHERE name = ?", (_doc(volume), volume.name))
 
 
+def update_volume(volume: VolumeRecord) -> Statement:
+    """What it is, and its snapshots."""
+    return Statement("UPDATE volumes SET doc = ? WHERE name = ?", (_doc(volume), volume.name))
+
+
 def doom_volume(volume: str) -> Statement:
     """The intent to destroy it."""
     return Statement("UPDATE volumes SET ready = 0 WHERE name = ?", (volume,))
@@ -477,7 +482,7 @@ class Store:
         """How many there are of each."""
         rows = await self._rows(
             """SELECT 'containers', count(*) FROM containers
-               UNION ALL SELECT 'running', count(*) FROM containers WHERE status IN ('running', 'stopping')
+               UNION ALL SELECT 'running', count(*) FROM containers WHERE status IN ('running', 'paused', 'stopping')
                UNION ALL SELECT 'images', count(*) FROM images
                UNION ALL SELECT 'volumes', count(*) FROM volumes WHERE ready
                UNION ALL SELECT 'networks', count(*) FROM networks WHERE ready"""

@@ -186,7 +186,11 @@ class Networks:
     async def _shared(self, record: ContainerRecord) -> str:
         """The stack of another container, which must run."""
         other = await self._store.container(record.network.removeprefix("container:"))
-        if other is None or other.state.status not in ("running", "stopping") or not other.state.pid:
+        if (
+            other is None
+            or other.state.status not in ("running", "paused", "stopping")
+            or not other.state.pid
+        ):
             name = other.name if other else record.network.removeprefix("container:")[:12]
             raise InvalidState(
                 f"container {name}, whose network this one shares, does not run; start it first"

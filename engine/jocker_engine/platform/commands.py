@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -94,6 +94,88 @@ class Commands:
             stdout = done.stdout.decode(errors="surrogateescape")  # names of files are bytes
             return Completed(tuple(argv), done.returncode, stdout, stderr)
         raise PlatformError(f"{argv[0]} did not end within {timeout:g} s and was killed", argv=argv)
+
+    async def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        pieces: AsyncIterable[bytes] | None = None,
+        into: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> Completed:
+        """Run with `pieces` as standard input, and give standard output to `into`, without a time limit.
+
+        A command that ends before it has read all is let; cancelled, or when `pieces` or `into` raises, its process
+        group is killed. Raises PlatformError: no such program.
+        """
+        try:
+            process = await trio.lowlevel.open_process(
+                list(argv),
+                stdin=subprocess.DEVNULL if pieces is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_ENVIRONMENT,
+                pass_fds=self._pass_fds,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise PlatformError(f"{argv[0]}: cannot be run: {error.strerror}", argv=argv) from None
+        said = bytearray()
+        failures: list[Exception] = []
+        try:
+            async with trio.open_nursery() as nursery:
+
+                async def guard(work: Awaitable[None]) -> None:
+                    try:
+                        await work
+                    except (
+                        Exception
+                    ) as error:  # raised below, as it is, without the nursery's group around it
+                        failures.append(error)
+                        nursery.cancel_scope.cancel()
+
+                if pieces is not None:
+                    nursery.start_soon(guard, _feed(process, pieces))
+                async with trio.open_nursery() as reading:
+                    reading.start_soon(guard, _take(process, said))
+                    reading.start_soon(guard, _give_out(process, into))
+                await process.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                if process.returncode is None:
+                    await _kill_group(process)
+                    await process.wait()
+                for pipe in (process.stdin, process.stdout, process.stderr):
+                    if pipe is not None:
+                        await pipe.aclose()
+        if failures:
+            raise failures[0]
+        stderr = bytes(said[-_SAID:]).decode(errors="replace")
+        return Completed(tuple(argv), process.returncode or 0, "", stderr)
+
+
+async def _feed(process: trio.Process, pieces: AsyncIterable[bytes]) -> None:
+    assert process.stdin is not None
+    try:
+        async for piece in pieces:
+            await process.stdin.send_all(piece)
+        await process.stdin.aclose()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # it wants no more, and will say why
+
+
+async def _give_out(process: trio.Process, into: Callable[[bytes], Awaitable[None]] | None) -> None:
+    assert process.stdout is not None
+    async for data in process.stdout:
+        if into is not None:
+            await into(bytes(data))
+
+
+async def _take(process: trio.Process, said: bytearray) -> None:
+    assert process.stderr is not None
+    async for data in process.stderr:
+        said += data
+        del said[: -_SAID * 4]
 
 
 async def _kill_group(process: trio.Process) -> None:

@@ -89,7 +89,7 @@ class Content:
     """Files whose ctime is earlier have not been touched since they were as in the parent; 0: not known."""
 
 
-class Storage(Protocol):
+class Storage(Volumes, Protocol):
     """Where file systems come from. A *layer* is immutable; a *tree* is writable and mounted somewhere."""
 
     name: str
@@ -134,12 +134,6 @@ class Storage(Protocol):
 
     async def size(self, name: str) -> int:
         """Bytes that this layer or tree itself takes, without its parents."""
-
-    async def create_volume(self, volume: str, quota: int = 0) -> str:
-        """As in Volumes."""
-
-    async def destroy_volume(self, volume: str) -> None:
-        """As in Volumes."""
 
     async def inventory(self) -> Inventory:
         """All that is there, mounted or not, whole or half made or half destroyed."""

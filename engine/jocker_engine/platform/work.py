@@ -7,9 +7,10 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
-from .commands import Commands, PlatformError
+from .commands import Commands, Completed, PlatformError
 
 _START = (
     "import sys; sys.path[:0] = {paths!r}; from jocker_engine.platform.worker.__main__ import main; main()"
@@ -35,13 +36,36 @@ async def work(
 
     Raises PlatformError with the operation's own line; OSError when that is what it died of.
     """
-    argv = [sys.executable, "-I", "-S", "-c", _START.format(paths=package_paths()), op]
     said = json.dumps(params).encode()
-    done = await commands.run(argv, timeout=timeout, input=said, check=False, pass_fds=pass_fds)
+    done = await commands.run(_argv(op), timeout=timeout, input=said, check=False, pass_fds=pass_fds)
+    return _answer(op, done, done.stdout)
+
+
+async def work_streamed(
+    commands: Commands,
+    op: str,
+    *,
+    pieces: AsyncIterable[bytes] | None = None,
+    into: Callable[[bytes], Awaitable[None]] | None = None,
+    **params: Any,
+) -> dict[str, Any]:
+    """The same for an operation that reads `pieces` or writes what `into` takes, for as long as that goes on.
+
+    Raises what they raise too; the worker is gone then.
+    """
+    done = await commands.stream([*_argv(op), json.dumps(params)], pieces=pieces, into=into)
+    return _answer(op, done, done.stderr.strip().rpartition("\n")[2])
+
+
+def _argv(op: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", _START.format(paths=package_paths()), op]
+
+
+def _answer(op: str, done: Completed, text: str) -> dict[str, Any]:
     if done.exit_code != 0:
-        why = done.stderr.strip() or f"exit status {done.exit_code}"
-        raise PlatformError(f"worker {op} crashed: {why.splitlines()[-1]}")
-    answer: dict[str, Any] = json.loads(done.stdout)
+        said = done.stderr.strip() or f"exit status {done.exit_code}"
+        raise PlatformError(f"worker {op} crashed: {said.splitlines()[-1]}")
+    answer: dict[str, Any] = json.loads(text)
     if "errno" in answer:
         raise OSError(answer["errno"], answer["error"], answer["path"])
     if "error" in answer:

@@ -21,6 +21,8 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_NOATIME, _MS_NODIRATIME, _MS_RELATIME = 0x20, 0x400, 0x800, 1 << 21
 _MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 1 << 19
 _ST_RELATIME = 0x1000
+_TMPFS_FLAGS = {"suid": _MS_NOSUID, "dev": _MS_NODEV, "exec": _MS_NOEXEC}
+"""Option that undoes a flag -> the flag."""
 # sys/procctl.h
 _P_PID, _PROC_REAP_ACQUIRE, _PROC_REAP_KILL, _PROC_PDEATHSIG_CTL, _PROC_NO_NEW_PRIVS_CTL = 0, 2, 6, 11, 19
 
@@ -101,9 +103,12 @@ def own_mounts(uid: int | None = None, gid: int = 0) -> None:
 def bind(source: str, target: str, read_only: bool, data: str = "") -> None:
     """Mount a file or directory (with what is mounted below it) at another path; "" is a tmpfs, with options."""
     if not source:
-        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        data = data if "mode=" in data else f"mode=1777,{data}".rstrip(",")
-        _mount("tmpfs", target, "tmpfs", flags | (_MS_RDONLY if read_only else 0), data)
+        words = data.split(",")
+        flags = sum(flag for word, flag in _TMPFS_FLAGS.items() if word not in words)
+        settings = [word for word in words if "=" in word]
+        if not any(word.startswith("mode=") for word in settings):
+            settings.append("mode=1777")
+        _mount("tmpfs", target, "tmpfs", flags | (_MS_RDONLY if read_only else 0), ",".join(settings))
         return
     _mount(source, target, None, _MS_BIND | _MS_REC)
     if read_only:

@@ -24,6 +24,20 @@ create --network none -h h -l a=b --stop-signal INT --stop-timeout 3 --restart o
 create --health-cmd c --health-interval 1s --health-timeout 1s --health-retries 2 --health-start-period 1m base
 create --health-start-interval 1s base
 create --no-healthcheck --restart on-startup base
+create -m 512m --memory-swap -1 --memory-reservation 1g --cpus 1.5 -c 512 --cpuset-cpus 0 --pids-limit 10 base
+create --ulimit nofile=1024:2048 --shm-size 1m --storage-size 1g --storage-opt size=2g --oom-score-adj 5 base
+create --cap-add ALL --cap-drop net_raw --privileged --device /dev/null:/dev/x:r --sysctl a=b --group-add g base
+create --security-opt no-new-privileges --security-opt seccomp=unconfined --read-only --pid host --ipc host --uts host b
+create --volumes-from a:ro --mount type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=700 --tmpfs /y:size=1m,exec base
+create -v /s:/t:ro,rslave -v n:/u:nocopy --mount type=volume,src=v,dst=/w,volume-nocopy base
+update -m 1g --cpus 2 --pids-limit 5 --restart always a b
+cp -a -L a:/x -
+cp -q Dockerfile a:/x
+pause a
+unpause a
+top a -o pid,cmd
+stats --no-stream
+stats -a --format {{.CPUPerc}} a
 run --rm base true
 run -d --restart unless-stopped base
 run -i base cat
@@ -101,6 +115,14 @@ volume create --label a=b v
 volume ls -f dangling=true
 volume inspect v
 volume rm -f v
+volume create --quota 1g --driver local -o size=2g v
+volume prune -a -f --filter label=a
+volume snapshot v s
+volume snapshots -q v
+volume snapshot-rm v a b
+volume restore v s
+volume export --snapshot s -o out v
+volume import -i Dockerfile v
 events --since 1m --until 0s -f type=container -f type=image
 events --format json
 events --format {{.Actor.Attributes.nothing}}
@@ -119,9 +141,13 @@ PROGRESS: dict[str, type] = {
     "system.events": t.Event,
     "image.build": t.BuildProgress,
     "image.create": t.CreateProgress,
+    "container.stats": t.Figures,
 }
 ENDS = {
     "image.load": t.Loaded,
+    "volume.import": t.Volume,
+    "container.copy_from": t.Copied,
+    "container.copy_to": t.Copied,
     "image.build": t.BuildResult,
     "container.attach": t.ExitStatus,
     "container.exec": t.ExitStatus,

@@ -19,12 +19,13 @@ from ..commands import Commands, Completed, PlatformError
 from ..interfaces import Change, Content, Inventory
 from ..work import work
 from . import datasets as zfs
+from .zfsvolumes import ZfsVolumes
 
 PATIENCE = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between attempts while a dataset is busy: unmounting ends a moment after umount(8) does."""
 
 
-class ZfsStorage:
+class ZfsStorage(ZfsVolumes):
     """See interfaces.Storage."""
 
     name = "zfs"
@@ -40,6 +41,7 @@ class ZfsStorage:
         self._read: dict[str, list[str]] = {}
         """Layer or tree -> the layers that its content is in."""
         self._holding = trio.Lock()
+        self._readers = set()
         # No user of the host may get at what is inside: a container can make a set-uid program.
         os.makedirs(mounts, mode=0o700, exist_ok=True)
         os.chmod(mounts, 0o700)
@@ -280,17 +282,6 @@ class ZfsStorage:
             if self._held[dataset] <= 0:
                 del self._held[dataset]
                 await self._unmount(dataset, self._path(zfs.LAYER, layer))
-
-    # --- volumes ---
-
-    async def create_volume(self, volume: str, quota: int = 0) -> str:
-        await self._home("")
-        dataset = self._names.volume(volume)
-        await self._must(*zfs.make(dataset, self._path("volumes", volume), quota), fine=("exists",))
-        return await self._mount(dataset, "volumes", volume)
-
-    async def destroy_volume(self, volume: str) -> None:
-        await self._destroy(self._names.volume(volume), self._path("volumes", volume))
 
     # --- all ---
 

@@ -5,6 +5,8 @@ Sources: capabilities(7), linux/capability.h; Docker's documentation, "Runtime p
 
 from __future__ import annotations
 
+import functools
+
 from jocker_protocol.errors import InvalidParams
 from jocker_protocol.limits import Security
 
@@ -22,14 +24,15 @@ _DEFAULT = (
 
 
 def granted(security: Security) -> list[str]:
-    """The capabilities a container's root has, sorted. Raises InvalidParams for a name that is none."""
+    """The capabilities a container's root has, sorted. Raises InvalidParams: no such capability, or not to be had."""
     add, drop = _names("cap_add", security.cap_add), _names("cap_drop", security.cap_drop)
+    ours = _ours()
     if security.privileged:
-        return [f"CAP_{name}" for name in sorted(_known())]
+        return [f"CAP_{name}" for name in sorted(ours)]
+    for name in sorted(add - {"ALL"} - ours):
+        raise InvalidParams(f"cap_add: the engine itself does not have {name}, and cannot give it")
     held = set() if "ALL" in drop else set(_DEFAULT)
-    if "ALL" in add:
-        held = set(_known())
-    held |= add & set(_known())
+    held |= ours if "ALL" in add else add
     return [f"CAP_{name}" for name in sorted(held - drop)]
 
 
@@ -40,7 +43,10 @@ def _names(field: str, given: list[str]) -> set[str]:
     return names
 
 
-def _known() -> list[str]:
-    """Those that this kernel has: it refuses to be asked for others."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        return _ALL[: int(file.read()) + 1]
+@functools.cache
+def _ours() -> set[str]:
+    """Those that the engine may give: nobody can give more than its own bounding set, or than the kernel knows."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        text = next(line for line in file if line.startswith("CapBnd:"))
+    held = int(text.split()[1], 16)
+    return {name for number, name in enumerate(_ALL) if held >> number & 1}

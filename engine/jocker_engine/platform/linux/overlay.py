@@ -16,9 +16,11 @@ import trio
 
 from ..commands import Commands, PlatformError
 from ..interfaces import Change, Content, Inventory
+from ..portable.volumes import DirectoryVolumes
 from ..work import work
 from ..worker.copytree import remove_tree, seal_tree, tree_size, walk
 from .mounts import is_mounted, mount_overlay, unmount
+from .quota import Images
 
 MAX_DEPTH = 127
 """Layers in one chain, as Docker has it; the kernel's page of options has room for some 200."""
@@ -28,7 +30,7 @@ _SMALL = 200
 """Entries up to which a tree is dealt with here: starting a worker would take longer."""
 
 
-class OverlayStorage:
+class OverlayStorage(DirectoryVolumes):
     """See interfaces.Storage."""
 
     name = "overlay"
@@ -40,8 +42,10 @@ class OverlayStorage:
         self._layers, self._trees, self._empty = (
             os.path.join(base, kind) for kind in ("layers", "trees", "empty")
         )
-        self._volumes = os.path.join(root, "volumes")
-        for directory in (base, self._layers, self._trees, self._empty, self._volumes):
+        volumes = os.path.join(root, "volumes")
+        self._sized = Images(os.path.join(root, "images"), commands)
+        self._open_volumes(volumes, os.path.join(root, "snapshots"), os.path.join(root, "images"))
+        for directory in (base, self._layers, self._trees, self._empty, volumes):
             # No user of the host may get at what is inside: a container can make a set-uid program.
             os.makedirs(directory, mode=0o700, exist_ok=True)
             os.chmod(directory, 0o700)
@@ -56,20 +60,27 @@ class OverlayStorage:
         await trio.to_thread.run_sync(seal_tree, partial, final)
 
     async def clone(self, tree: str, parent: str | None, quota: int = 0) -> str:
-        if quota:
-            raise PlatformError("storage overlay cannot hold a container to a size")
         home = os.path.join(self._trees, tree)
-        if not os.path.isdir(home):
+        if not os.path.isdir(home) and not self._sized.has(_key(tree)):
             status = os.stat(self._diff(self._layers, parent)) if parent else None
             partial = await self._begin(self._trees, tree)
+            if quota:
+                await self._sized.prepare(_key(tree), quota)
+                await self._sized.mount(_key(tree), partial, prepared=True)
             diff = _make(partial, parent)
             if status is not None:  # the root directory looks like that of the parent
                 os.chown(diff, status.st_uid, status.st_gid)
                 os.chmod(diff, status.st_mode & 0o7777)
-            os.rename(partial, home)
+            if quota:
+                unmount(partial)
+                os.rmdir(partial)
+                self._sized.commit(_key(tree))
+            else:
+                os.rename(partial, home)
         return await self.mount(tree)
 
     async def mount(self, tree: str) -> str:
+        await self._open(tree)
         diff = self._diff(self._trees, tree)
         home = os.path.dirname(diff)
         merged, scratch = os.path.join(home, "merged"), os.path.join(home, "work")
@@ -99,12 +110,15 @@ class OverlayStorage:
 
     async def destroy_tree(self, tree: str) -> None:
         unmount(os.path.join(self._trees, tree, "merged"))
+        unmount(os.path.join(self._trees, tree))
         await self._destroy(self._trees, tree)
+        self._sized.remove(_key(tree))
 
     async def destroy_layer(self, layer: str) -> None:
         await self._destroy(self._layers, layer)
 
     async def diff(self, tree: str) -> list[Change]:
+        await self._open(tree)
         upper = self._diff(self._trees, tree)
         chain = self._chain(_parent(os.path.dirname(upper)))
         lowers = [self._diff(self._layers, layer) for layer in chain]
@@ -112,6 +126,7 @@ class OverlayStorage:
         return [Change(kind, path) for kind, path in answer["changes"]]
 
     async def content(self, name: str) -> Content:
+        await self._open(name)
         root = self._diff(self._kind(name), name)
         below = [self._diff(self._layers, layer) for layer in self._chain(_parent(os.path.dirname(root)))]
         return Content(root, tuple(below), stacked=True)
@@ -120,31 +135,26 @@ class OverlayStorage:
         """Nothing is held."""
 
     async def size(self, name: str) -> int:
+        await self._open(name)
         path = self._diff(self._kind(name), name)
         answer = tree_size(path) if _is_small(path) else await work(self._commands, "tree_size", path=path)
         return int(answer["bytes"])
 
-    async def create_volume(self, volume: str, quota: int = 0) -> str:
-        if quota:
-            raise PlatformError("storage overlay cannot hold a volume to a size")
-        path = os.path.join(self._volumes, volume)
-        os.makedirs(path, mode=0o755, exist_ok=True)
-        return path
-
-    async def destroy_volume(self, volume: str) -> None:
-        await self._destroy(self._volumes, volume)
-
     async def inventory(self) -> Inventory:
-        return Inventory(
-            *(
-                frozenset(name.removeprefix(_PARTIAL) for name in os.listdir(kind))
-                for kind in (self._layers, self._trees, self._volumes)
-            )
+        layers, trees = (
+            {name.removeprefix(_PARTIAL) for name in os.listdir(kind)} for kind in (self._layers, self._trees)
         )
+        sized = (key.removeprefix("tree-") for key in self._sized.all() if key.startswith("tree-"))
+        return Inventory(frozenset(layers), frozenset(trees.union(sized)), self._volume_names())
 
     async def mounted(self) -> frozenset[str]:
         trees = os.listdir(self._trees)
         return frozenset(tree for tree in trees if is_mounted(os.path.join(self._trees, tree, "merged")))
+
+    async def _open(self, tree: str) -> None:
+        """A tree with a size of its own lies in an image, which stays mounted for as long as the tree is there."""
+        if self._sized.has(_key(tree)):
+            await self._sized.mount(_key(tree), os.path.join(self._trees, tree))
 
     def _kind(self, name: str) -> str:
         return self._trees if os.path.isdir(os.path.join(self._trees, name)) else self._layers
@@ -180,6 +190,7 @@ class OverlayStorage:
     async def _remove(self, path: str) -> None:
         if not os.path.isdir(path):
             return
+        unmount(path)
         if _is_small(path):
             remove_tree(path)
         else:
@@ -209,13 +220,17 @@ def why_not(root: str) -> str:
 
 def _make(directory: str, parent: str | None) -> str:
     """The directory of a tree or layer; returns the path of its content, an empty directory."""
-    os.mkdir(directory, 0o700)
+    os.makedirs(directory, 0o700, exist_ok=True)
     with open(os.path.join(directory, "parent"), "w", encoding="ascii") as file:
         file.write(parent or "")
     diff = os.path.join(directory, "diff")
     os.mkdir(diff)
     os.chmod(diff, 0o755)
     return diff
+
+
+def _key(tree: str) -> str:
+    return f"tree-{tree}"
 
 
 def _parent(directory: str) -> str:

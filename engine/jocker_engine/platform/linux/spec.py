@@ -145,6 +145,8 @@ def _system_mounts(isolation: Isolation) -> list[tuple[str, str, str, list[str]]
         if security.privileged and what in ("sysfs", "cgroup"):
             options = [option for option in options if option != "ro"]
         if target in ("/dev/shm", "/dev/mqueue") and security.ipc:
+            if not os.path.isdir(target):
+                continue
             what, source, options = "bind", target, ["rbind", "rprivate"]
         elif target == "/dev/shm" and isolation.limits.shm_size:
             options = [*options[:-1], f"size={isolation.limits.shm_size}"]
@@ -187,7 +189,9 @@ def _mount_point(root: str, bind: Bind) -> str:
             if not directory:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
             elif not bind.source:
-                os.chmod(path, 0o1777)  # runc gives a tmpfs the mode of the directory under it
+                os.chmod(path, 0o1777)
+        if not bind.source and (mode := _asked_mode(bind)):
+            os.chmod(path, mode)  # runc gives a tmpfs the mode of the directory under it
     except OSError as error:
         raise PlatformError(f"cannot mount {bind.target}: {os.strerror(error.errno or 0)}") from None
     if os.path.isdir(path) != directory:
@@ -196,6 +200,11 @@ def _mount_point(root: str, bind: Bind) -> str:
             f"cannot mount {kinds[directory]} at {bind.target}: in the container it is {kinds[not directory]}"
         )
     return "/" + os.path.relpath(path, root)
+
+
+def _asked_mode(bind: Bind) -> int:
+    given = [option.removeprefix("mode=") for option in bind.options if option.startswith("mode=")]
+    return int(given[-1], 8) if given else 0
 
 
 def _clean(path: str) -> str:

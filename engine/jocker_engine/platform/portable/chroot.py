@@ -48,7 +48,10 @@ class ChrootRuntime:
     def __init__(self, root: str, commands: Commands) -> None:
         self._commands = commands
         self._states = os.path.join(root, "chroot")
-        os.makedirs(self._states, mode=0o700, exist_ok=True)
+        self._paused = os.path.join(root, "chroot-paused")
+        """A file per container that is paused: a stopped process may have been stopped by somebody else."""
+        for directory in (self._states, self._paused):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
         self._cannot_mount: str | None = None
 
     async def check_jail_params(self, params: tuple[str, ...]) -> None:
@@ -102,7 +105,8 @@ class ChrootRuntime:
         """Nothing that can be changed later is enforced here."""
 
     async def pause(self, container: str) -> None:
-        """SIGSTOP, until no process is left that was forked meanwhile."""
+        """SIGSTOP, until no process is left that was forked meanwhile. The mark comes first."""
+        os.close(os.open(self._mark(container), os.O_CREAT | os.O_CLOEXEC, 0o600))
         stopped: set[int] = set()
         for _ in range(_KILL_ROUNDS):
             new = set(await self.processes(container, 0)) - stopped
@@ -113,16 +117,16 @@ class ChrootRuntime:
             stopped |= new
 
     async def resume(self, container: str) -> None:
-        for pid in await self.processes(container, 0):
-            _kill(pid, signal.SIGCONT)
+        if os.path.exists(self._mark(container)):
+            for pid in await self.processes(container, 0):
+                _kill(pid, signal.SIGCONT)
+            os.unlink(self._mark(container))
 
     async def paused(self) -> frozenset[str]:
-        found = []
-        for container in await self.states():
-            pids = await self.processes(container, 0)
-            if pids and all(_state(pid) in "TZX" for pid in pids):
-                found.append(container)
-        return frozenset(found)
+        return frozenset(os.listdir(self._paused))
+
+    def _mark(self, container: str) -> str:
+        return os.path.join(self._paused, container)
 
     async def usage(self, container: str, pid: int) -> Usage:
         """Of the processes there are: what those took that have ended is not known. Memory counts shared pages for
@@ -169,10 +173,11 @@ class ChrootRuntime:
             shutil.rmtree(_dev_directory(isolation))
         except FileNotFoundError:
             pass
-        try:
-            os.unlink(os.path.join(self._states, isolation.id))
-        except FileNotFoundError:
-            pass
+        for path in (self._mark(isolation.id), os.path.join(self._states, isolation.id)):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
 
     async def inventory(self) -> frozenset[str]:
         return await self.states()
@@ -285,8 +290,8 @@ def _binds(isolation: Isolation) -> list[list[object]]:
 
 
 def _data(bind: Bind) -> str:
-    """Options of a tmpfs as mount(2) takes them; those that are flags a chroot has no say in."""
-    return ",".join(option for option in bind.options if "=" in option) if not bind.source else ""
+    """Options of a tmpfs."""
+    return ",".join(bind.options) if not bind.source else ""
 
 
 def _dev_directory(isolation: Isolation) -> str:
@@ -354,11 +359,6 @@ def _stat(pid: int) -> list[bytes]:
             return file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
-
-
-def _state(pid: int) -> str:
-    fields = _stat(pid)
-    return fields[0].decode() if fields else "X"
 
 
 def _kill(pid: int, signum: int) -> None:

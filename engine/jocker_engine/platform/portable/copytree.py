@@ -16,24 +16,26 @@ import os
 from ..commands import Commands, PlatformError
 from ..interfaces import Change, Content, Inventory
 from ..work import work
+from .volumes import DirectoryVolumes
 
 PARTIAL = ".partial-"
 _CLONED = "cloned"
 """An empty file beside the root, written when the copy was whole: what is older has not been touched since."""
 
 
-class CopyStorage:
+class CopyStorage(DirectoryVolumes):
     """See interfaces.Storage."""
 
     name = "copy"
 
     def __init__(self, root: str, commands: Commands) -> None:
         self._commands = commands
-        self._layers, self._trees, self._volumes = (
-            os.path.join(root, "copy", kind) for kind in ("layers", "trees", "volumes")
+        self._layers, self._trees, volumes, snapshots, images = (
+            os.path.join(root, "copy", kind) for kind in ("layers", "trees", "volumes", "snapshots", "images")
         )
-        for directory in (self._layers, self._trees, self._volumes):
+        for directory in (self._layers, self._trees, volumes):
             os.makedirs(directory, mode=0o711, exist_ok=True)
+        self._open_volumes(volumes, snapshots, images)
 
     async def import_tar(self, layer: str, tar: str) -> None:
         if self._has(self._layers, layer):
@@ -46,7 +48,7 @@ class CopyStorage:
 
     async def clone(self, tree: str, parent: str | None, quota: int = 0) -> str:
         if quota:
-            raise PlatformError("storage copy cannot hold a container to a size")
+            raise PlatformError("storage copy cannot hold a container's root to a size; overlay and zfs can")
         if self._has(self._trees, tree):
             return self._existing(self._trees, tree)
         old = self._existing(self._layers, parent) if parent else None
@@ -103,18 +105,8 @@ class CopyStorage:
         size: int = result["bytes"]
         return size
 
-    async def create_volume(self, volume: str, quota: int = 0) -> str:
-        if quota:
-            raise PlatformError("storage copy cannot hold a volume to a size")
-        path = os.path.join(self._volumes, volume)
-        os.makedirs(path, mode=0o755, exist_ok=True)
-        return path
-
-    async def destroy_volume(self, volume: str) -> None:
-        await self._destroy(self._volumes, volume)
-
     async def inventory(self) -> Inventory:
-        return Inventory(*(_names(kind) for kind in (self._layers, self._trees, self._volumes)))
+        return Inventory(_names(self._layers), _names(self._trees), self._volume_names())
 
     async def mounted(self) -> None:
         return None

@@ -1,5 +1,8 @@
 """A worker process: one operation, its parameters as JSON on standard input, its result on standard output.
 
+With the parameters as an argument in place of that, both are for the operation's own data, and the result is the last
+line of standard error.
+
 What a user can mend is answered as {"error": line}, an OSError with its number besides; anything else is a
 traceback and an exit status. Standard library only, and each operation imports only what it needs.
 """
@@ -21,6 +24,7 @@ OPERATIONS = {
     "copy_in": "copyin",
     "copy_tree": "copytree",
     "digest": "digest",
+    "empty_tree": "copytree",
     "fetch": "fetch",
     "fetch_distribution": "distribution",
     "fill_volume": "copytree",
@@ -30,6 +34,8 @@ OPERATIONS = {
     "import_tar": "untar",
     "layer_tar": "layertar",
     "overlay_changes": "overlaydiff",
+    "pack": "pack",
+    "place": "place",
     "pipe": "pipe",
     "probe_chroot": "namespaces",
     "probe_isolation": "namespaces",
@@ -38,7 +44,10 @@ OPERATIONS = {
     "save_archive": "savearchive",
     "save_tree": "savearchive",
     "seal_tree": "copytree",
+    "stat_path": "place",
+    "sync_tree": "copytree",
     "tree_size": "copytree",
+    "unpack": "untar",
 }
 """Operation -> the module that has the function of this name."""
 
@@ -57,7 +66,8 @@ ANSWERS = (
 def main() -> None:
     """Do it."""
     operation = sys.argv[1]
-    params = json.load(sys.stdin)
+    streamed = len(sys.argv) > 2
+    params = json.loads(sys.argv[2]) if streamed else json.load(sys.stdin)
     module = importlib.import_module(f"jocker_engine.platform.worker.{OPERATIONS[operation]}")
     try:
         answer = getattr(module, operation)(**params)
@@ -68,7 +78,7 @@ def main() -> None:
         if type(error).__name__ not in ANSWERS:
             raise
         answer = {"error": str(error)}
-    json.dump(answer, sys.stdout)
+    json.dump(answer, sys.stderr if streamed else sys.stdout)
 
 
 if __name__ == "__main__":

@@ -232,6 +232,20 @@ def walk(root: str) -> Iterator[tuple[str, os.DirEntry[str], os.stat_result]]:
                         queue.append((f"{prefix}{entry.name}/", entry.path, status))
 
 
+def empty_tree(path: str) -> dict[str, int]:
+    """Delete all that a directory holds, and leave it."""
+    removed = 0
+    for entry in list(os.scandir(path)):
+        if entry.is_dir(follow_symlinks=False):
+            removed += remove_tree(entry.path)["removed"]
+        else:
+            if LCHFLAGS:
+                _unlock(entry.path, entry.stat(follow_symlinks=False))
+            os.unlink(entry.path)
+            removed += 1
+    return {"removed": removed}
+
+
 def remove_tree(path: str) -> dict[str, int]:
     """Delete a directory with all it holds, whatever the modes; no error if it is not there."""
     queue, found = [path], []
@@ -326,6 +340,12 @@ def seal_tree(tree: str, layer: str) -> dict[str, int]:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    return {}
+
+
+def sync_tree(path: str) -> dict[str, int]:
+    """Bring all that is below to disk."""
+    sync_file_system(path)
     return {}
 
 

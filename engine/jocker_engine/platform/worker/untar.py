@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import decimal
 import errno
+import io
 import lzma
 import os
 import stat
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -147,6 +149,32 @@ def understood(what: str) -> Iterator[None]:
         raise ArchiveError(f"{what}: {error}") from None
 
 
+@contextmanager
+def opened_stream(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    """The archive that comes through a pipe; afterwards the pipe is read to its end."""
+    head = file.peek(len(_ZSTD))[: len(_ZSTD)] if isinstance(file, io.BufferedReader) else b""
+    if head == _ZSTD:
+        raise ArchiveError("this stream is compressed with zstd: decompress it first (zstd -d)")
+    try:
+        archive = tarfile.open(fileobj=file, mode="r|*", tarinfo=Header)  # noqa: SIM115
+    except _DAMAGED:
+        raise ArchiveError(
+            "this is not a tar archive (plain, or compressed with gzip, bzip2 or xz)"
+        ) from None
+    with archive:
+        yield archive
+        while file.read(_CHUNK):
+            pass
+
+
+def unpack(target: str) -> dict[str, int]:
+    """import_tar of standard input, without limits of entries and bytes."""
+    extraction = Extraction(os.path.realpath(target), max_entries=0, max_bytes=0)
+    with opened_stream(sys.stdin.buffer) as archive:
+        extraction.extract_open(archive)
+    return {"files": extraction.files, "bytes": extraction.bytes}
+
+
 class Extraction:
     """One archive's way into one directory: `top`, as a path inside of `root`, which links never leave."""
 
@@ -173,7 +201,12 @@ class Extraction:
 
     def extract(self, path: str) -> None:
         """All of it. Raises ArchiveError, OSError."""
-        with _opened(path) as archive, understood("damaged archive"):
+        with _opened(path) as archive:
+            self.extract_open(archive)
+
+    def extract_open(self, archive: tarfile.TarFile) -> None:
+        """All that is left of an archive that was opened."""
+        with understood("damaged archive"):
             self._run(archive)
             while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
                 pass  # the check sum of a compressed stream is at its end
@@ -269,7 +302,7 @@ class Extraction:
             raise ArchiveError(f"the archive has more than {self._max_bytes} bytes of content")
         with open(path, "xb") as file:
             for offset, size in extents:
-                content.seek(offset)
+                _skip(content, offset - file.tell())
                 file.seek(offset)
                 while size:
                     data = content.read(min(size, _CHUNK))
@@ -291,6 +324,15 @@ class Extraction:
                 _set_xattr(path, name, value.encode(errors="surrogateescape"))
         time = _mtime_ns(member)
         os.utime(path, ns=(time, time), follow_symlinks=False)
+
+
+def _skip(content: IO[bytes], count: int) -> None:
+    """Zeros between two extents: of a pipe they must be read."""
+    try:
+        content.seek(count, os.SEEK_CUR)
+    except (AttributeError, io.UnsupportedOperation):
+        while count > 0 and (data := content.read(min(count, _CHUNK))):
+            count -= len(data)
 
 
 def clean(name: str) -> str:
