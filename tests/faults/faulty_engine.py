@@ -105,8 +105,9 @@ def install() -> None:
     if sys.platform == "linux":
         from jocker_engine.platform.linux.oci import OciRuntime
         from jocker_engine.platform.linux.overlay import OverlayStorage
+        from jocker_engine.platform.linux.veth import VethNetwork
 
-        drivers += [OciRuntime, OverlayStorage]
+        drivers += [OciRuntime, OverlayStorage, VethNetwork]
         if binary := os.environ.get("JOCKER_TEST_RUNTIME"):
             choose = OciRuntime.__init__
 
@@ -125,6 +126,7 @@ def install() -> None:
             *("create_volume", "destroy_volume", "prepare", "launch_exec", "signal", "kill_all", "destroy"),
             *("snapshot_volume", "restore_volume", "destroy_snapshot", "import_volume", "_remove_place"),
             *("update", "pause", "resume", "oom_kills"),
+            *("create", "attach", "detach", "release", "publish"),
         ):
             if hasattr(driver, method):
                 around(driver, method)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ def run(engine: FaultyEngine, tally: Tally) -> None:
     bystander = Bystander(engine)
     outages: list[Callable[[FaultyEngine], str]] = [_zygote, _shim, _record, _database]
     if engine.platform == "linux":
-        outages += [_hanging_runtime, _missing_runtime]
+        outages += [_hanging_runtime, _missing_runtime, _firewall, _bridge]
     for outage in outages:
         kind = f"{engine.platform}: {(outage.__doc__ or '').rstrip('.').lower()}"
         tally.fault(kind)
@@ -159,6 +161,43 @@ def _database(engine: FaultyEngine) -> str:
     if read.returncode != 0:
         return "nothing can be read meanwhile"
     return _runs(engine)
+
+
+def _firewall(engine: FaultyEngine) -> str:
+    """The firewall is flushed."""
+    return _lost(engine, "firewall", lambda _: ["nft", "delete", "table", "inet", f"jocker-{_tag(engine)}"])
+
+
+def _bridge(engine: FaultyEngine) -> str:
+    """A network's bridge is deleted."""
+    return _lost(engine, "interface", lambda interface: ["ip", "link", "del", interface])
+
+
+def _lost(engine: FaultyEngine, part: str, command: Callable[[str], list[str]]) -> str:
+    """What was lost is named, and made again: the container is reached by the host's port as before."""
+    listen = "while :; do echo here | busybox nc -l -p 80; done"
+    engine.jocker("run", "-d", "--name", "open", "-p", "127.0.0.1:28082:80", "base", "sh", "-c", listen)
+
+    def reached() -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", 28082), 3) as sock:
+                return sock.recv(100) == b"here\n"
+        except OSError:
+            return False
+
+    before = eventually(reached)
+    subprocess.run(command(engine.rpc("network.inspect", network="default")["interface"]), check=True)
+    parts = [each["part"] for each in engine.rpc("system.check")["differences"]]
+    engine.jocker("system", "check", "--repair", check=False)
+    after = eventually(reached)
+    engine.jocker("rm", "-f", "open")
+    if before and after and part in parts:
+        return ""
+    return f"reached before: {before}, after: {after}; found {parts}"
+
+
+def _tag(engine: FaultyEngine) -> str:
+    return hashlib.sha256(os.path.realpath(engine.data).encode()).hexdigest()[:5]
 
 
 def _hanging_runtime(engine: FaultyEngine) -> str:

@@ -12,6 +12,7 @@ sys.path[:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 import boundaries  # noqa: E402
 import crashes  # noqa: E402
+import links  # noqa: E402
 import outages  # noqa: E402
 import storm  # noqa: E402
 from harness import FaultyEngine, Tally  # noqa: E402
@@ -46,6 +47,8 @@ def _platform(platform: str, given: argparse.Namespace, tally: Tally) -> None:
         engine = FaultyEngine(platform).start()
         engine.base()
         boundaries.run(engine, tally, given.every, [*boundaries.OPERATIONS, *boundaries.UPKEEP])
+        if engine.rpc("engine.info")["platform"]["network"] == "veth":
+            boundaries.run(engine, tally, given.every, links.OPERATIONS)
         engine.close()
     if "crashes" in wanted:
         engine = FaultyEngine(platform).start()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import boundaries
 import crashes
+import links
 import outages
 import pytest
 import storm
@@ -55,6 +56,18 @@ def test_boundaries_of_upkeep(faulty: FaultyEngine) -> None:
     boundaries.run(faulty, tally, every=40, operations=boundaries.UPKEEP)
     assert not tally.lost, tally.table()
     assert len(tally.injected) == sum(faulty.platform in each.platforms for each in boundaries.UPKEEP)
+
+
+def test_boundaries_of_networks() -> None:
+    reason = why_not("linux")
+    need(not reason, reason)
+    engine = FaultyEngine("linux").start()
+    engine.base()
+    tally, sample = Tally(), links.OPERATIONS[2:5:2]
+    boundaries.run(engine, tally, 24, sample)
+    engine.close()
+    assert not tally.lost, tally.table()
+    assert len(tally.injected) == len(sample)
 
 
 def test_crashes(faulty: FaultyEngine) -> None:
