@@ -18,6 +18,8 @@ from collections.abc import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import network
+
 from conftest import why_not
 from engines import Engine
 
@@ -129,6 +131,7 @@ def main() -> None:
         group("build of 7 steps", [("uncached", first), ("cached", again)])
     finally:
         engine.close()
+    network.main()
 
 
 if __name__ == "__main__":

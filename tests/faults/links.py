@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from boundaries import Operation
-from harness import FaultyEngine
+from harness import FaultyEngine, eventually
 
 
 def _there(engine: FaultyEngine, name: str) -> bool:
@@ -13,6 +13,10 @@ def _there(engine: FaultyEngine, name: str) -> bool:
 
 def _on(engine: FaultyEngine, name: str) -> bool:
     """The container is on the network of its name, with an address there."""
+    return eventually(lambda: _has_address(engine, name), 3)
+
+
+def _has_address(engine: FaultyEngine, name: str) -> bool:
     endpoints = engine.rpc("container.inspect", container=name)["networks"]
     return any(each["network"] == name and each["ip"] for each in endpoints)
 
@@ -42,7 +46,7 @@ OPERATIONS = (
         ("network", "disconnect", "{}", "{}"),
         "",
         ("is not on network",),
-        lambda e, n: not _on(e, n),
+        lambda e, n: not _has_address(e, n),
         (_GONE, _REMOVE),
     ),
     Operation("start -p", (_CREATE,), ("start", "{}"), "", (), _open, (_GONE,)),

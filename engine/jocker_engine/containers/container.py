@@ -206,6 +206,7 @@ class Container(Upkeep, Opened):
             self.spawn(self._align)
             if self._status == "running":
                 self._begin_probing()
+            self.spawn(links.finish, self._house, self._record)
         else:
             self.spawn(self._stop, self._record.stop_timeout)  # the task that did so has died with its engine
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable
 
 import trio
 
 from jocker_protocol import types as t
-from jocker_protocol.errors import Conflict, InvalidParams, InvalidState, NotFound
+from jocker_protocol.errors import Conflict, InvalidParams, InvalidState, JockerError, NotFound
 
 from ..clock import now
 from ..db import network_store as sql
@@ -16,9 +17,12 @@ from ..db.records import ContainerRecord
 from ..db.store import happened
 from ..house import House
 from ..networks.wishes import ALONE
+from ..otp import ActorDown
 
 _AT_REST = ("created", "exited")
 _RUNNING = ("running", "paused")
+
+log = logging.getLogger("jocker.containers")
 
 
 async def connect(
@@ -63,6 +67,17 @@ async def disconnect(
     event = happened(now(), "network", "disconnect", network.id, _facts(record))
     await house.store.write(sql.drop_endpoint(record.id, network.id), event)
     return t.Done()
+
+
+async def finish(house: House, record: ContainerRecord) -> None:
+    """Join a container that was found running to networks that a killed engine had only begun to join it to."""
+    leases = {lease.network for lease in await house.store.networks.leases(container=record.id)}
+    for endpoint in await house.store.networks.endpoints(container=record.id):
+        if endpoint.network not in leases:
+            try:
+                await house.networks.join(endpoint)
+            except (JockerError, OSError, ActorDown, sqlite3.Error) as error:
+                log.warning("container %s could not join its network: %s", record.name, error)
 
 
 def _check(record: ContainerRecord, status: str, what: str) -> None:
