@@ -27,7 +27,7 @@ _TRIES = 5
 @contextlib.contextmanager
 def territory() -> Iterator[str]:
     """A directory for one run of the tests; afterwards, also when they are killed, nothing of it is left."""
-    top = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")  # short: sockets are below it
+    top = tempfile.mkdtemp(prefix=PREFIX, dir=os.path.realpath("/tmp"))  # short: sockets are below it
     caretaker = subprocess.Popen(
         [sys.executable, __file__, top],
         stdin=subprocess.PIPE,
@@ -95,9 +95,9 @@ def _mounts(top: str) -> list[str]:
 
 
 def _tags(top: str) -> list[str]:
-    """As the drivers make them of an engine's root (networks.py): of each directory below."""
+    """As the drivers make them of an engine's root (networks.py): of the directory, and each below it."""
     names = os.listdir(top) if os.path.isdir(top) else []
-    paths = [os.path.realpath(os.path.join(top, name)) for name in names]
+    paths = [os.path.realpath(path) for path in (top, *(os.path.join(top, name) for name in names))]
     return [hashlib.sha256(path.encode()).hexdigest()[:6] for path in paths]
 
 

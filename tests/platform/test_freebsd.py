@@ -231,7 +231,7 @@ async def test_limits(made: Containers) -> None:
     await made.start(isolation, sh("echo ready; sleep 100"))
     await made.until(isolation.id, "ready")
     usage = await made.runtime.usage(isolation.id, 0)
-    assert usage.memory > 0 and usage.processes >= 2
+    assert usage.memory > 0 and usage.processes >= 1
     assert (usage.memory_limit, usage.processes_limit) == (64 << 20, 8)
     await made.runtime.update(replace(isolation, limits=Limits(pids=9)))
     assert (await made.runtime.usage(isolation.id, 0)).processes_limit == 9

@@ -9,7 +9,15 @@ import pytest
 from real import said
 
 from jocker_engine.platform.commands import PlatformError
-from jocker_engine.platform.freebsd.mounts import Mount, Mounted, below, parse_table, plan
+from jocker_engine.platform.freebsd.mounts import (
+    Mount,
+    Mounted,
+    below,
+    covered,
+    make_point,
+    parse_table,
+    plan,
+)
 from jocker_engine.platform.interfaces import Bind
 
 
@@ -85,3 +93,21 @@ def test_refused(bind: Bind, why: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PlatformError, match=why):
         plan(str(tmp_path), (bind,), {}, [], ruleset="4")
+
+
+def test_a_mount_in_a_mount(tmp_path: Path) -> None:
+    """Its point is made again, where something was mounted over the one that the plan made."""
+    root, outer, inner = (Mount("nullfs", "/s", target) for target in ("/r", "/r/a", "/r/a/b"))
+    assert covered(inner, [root, outer], "/r") and not covered(outer, [root], "/r")
+    assert not covered(Mount("nullfs", "/s", "/r/ab"), [outer], "/r")
+    (tmp_path / "f").write_text("")
+    make_point(Mount("nullfs", str(tmp_path / "f"), str(tmp_path / "deep" / "file")))
+    make_point(Mount("nullfs", str(tmp_path), str(tmp_path / "deep" / "directory")))
+    make_point(Mount("tmpfs", "tmpfs", str(tmp_path / "t")))
+    assert (tmp_path / "deep" / "file").is_file() and (tmp_path / "deep" / "directory").is_dir()
+    assert (tmp_path / "t").is_dir()
+    (tmp_path / "link").symlink_to("/etc")
+    with pytest.raises(PlatformError, match="a link in a volume leads elsewhere"):
+        make_point(Mount("tmpfs", "tmpfs", str(tmp_path / "link")))
+    with pytest.raises(PlatformError, match=r"cannot mount at .*: Not a directory"):
+        make_point(Mount("tmpfs", "tmpfs", str(tmp_path / "f" / "x")))

@@ -147,7 +147,9 @@ class JailRuntime:
                 replace(each, target=state.path + each.target.removeprefix(state.rootfs)) for each in planned
             ]
             planned = [view, *inside]
-        for each in planned:
+        for number, each in enumerate(planned):
+            if mounts.covered(each, planned[:number], state.path):
+                mounts.make_point(each)
             await self._commands.run(each.argv())
 
     async def _check_ruleset(self, ruleset: str) -> None:
@@ -299,7 +301,8 @@ class JailRuntime:
         await mounts.unmount_below(self._commands, state.path)
         if state.path != state.rootfs:
             await mounts.unmount_at(self._commands, state.path)
-            os.rmdir(state.path)
+            if os.path.isdir(state.path):
+                os.rmdir(state.path)
         if self._accounting:
             await self._commands.run(rctl.remove(state.name), check=False)
         await self._free_shared_memory(container, state)
@@ -373,7 +376,11 @@ def _describe(
     """What is going to be made, and the parameters of the jail; the user's come last and win."""
     name = jails.new_name(isolation.id)
     rootfs = os.path.realpath(isolation.rootfs)
-    path = os.path.join(isolation.directory, "root-ro") if isolation.security.read_only else rootfs
+    path = (
+        os.path.join(os.path.realpath(isolation.directory), "root-ro")
+        if isolation.security.read_only
+        else rootfs
+    )
     stops = jails.is_userland(process.argv) or value_of(user_params, "exec.stop") is not None
     network = netjoin.params(isolation.network, name, kernel)
     params = [

@@ -136,6 +136,25 @@ def _point(root: str, target: str, *, directory: bool = True) -> str:
     return path
 
 
+def covered(mount: Mount, before: Sequence[Mount], root: str) -> bool:
+    """Whether it lies in what is mounted before it, other than the root itself."""
+    return any(mount.target.startswith(each.target + "/") for each in before if each.target != root)
+
+
+def make_point(mount: Mount) -> None:
+    """Where to mount, when what has been mounted before it covers what `plan` made. Raises PlatformError."""
+    directory = mount.kind != "nullfs" or os.path.isdir(mount.source)
+    try:
+        if not os.path.lexists(mount.target):
+            os.makedirs(mount.target if directory else os.path.dirname(mount.target), exist_ok=True)
+        if not directory and not os.path.lexists(mount.target):
+            os.close(os.open(mount.target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        raise PlatformError(f"cannot mount at {mount.target}: {os.strerror(error.errno or 0)}") from None
+    if os.path.realpath(mount.target) != mount.target:
+        raise PlatformError(f"cannot mount at {mount.target}: a link in a volume leads elsewhere")
+
+
 async def table(commands: Commands) -> list[Mounted]:
     """What is mounted on this machine."""
     return parse_table((await commands.run(TABLE)).stdout)
