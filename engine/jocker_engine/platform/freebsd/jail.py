@@ -387,7 +387,7 @@ def _describe(
         Param("path", path),
         Param("host.hostname", isolation.hostname),
         Param("persist"),
-        Param("exec.clean"),
+        # No exec.clean: our environment is clean, and for that one a jail must have a compiled passwd (pwd.db).
         # What hooks start must not hold the pipe on which jail(8) talks to us.
         Param("exec.consolelog", os.path.join(isolation.directory, "console.log")),
         Param("exec.timeout", str(_HOOK)),
