@@ -71,6 +71,7 @@ def main() -> None:
 
         engine.jocker("save", "-o", archive, "big")
         size = os.path.getsize(archive)
+        image = engine.rpc("image.inspect", image="big")["id"][7:19]
         out = os.path.join(directory, "out")
         measured("jocker save -o", lambda: engine.jocker("save", "-o", out, "big"), gone)
         measured("cp of the archive", lambda: quiet("cp", archive, out), gone)
@@ -108,7 +109,7 @@ def main() -> None:
                 )
                 measured(
                     f"podman save, {driver}",
-                    lambda podman=podman: quiet(*podman, "save", "-o", out, "localhost/big"),  # type: ignore[misc]
+                    lambda podman=podman: quiet(*podman, "save", "-o", out, image),  # type: ignore[misc]
                     gone,
                 )
                 subprocess.run([*podman, "system", "reset", "-f"], capture_output=True, check=False)
