@@ -113,6 +113,9 @@ OPERATIONS = (
         (("rmi", "{}"), _PRUNE),  # done twice there are two
     ),
     Operation("commit", (_CREATE,), ("commit", "{}", "{}"), "", (), _image, (_GONE, ("rmi", "{}"), _PRUNE)),
+    Operation(
+        "commit running", (_RUN,), ("commit", "{}", "{}"), "", (), _image, (_GONE, ("rmi", "{}"), _PRUNE)
+    ),
     Operation("volume create", (), ("volume", "create", "{}"), "", (), _volume, (("volume", "rm", "{}"),)),
     Operation(
         "volume rm",

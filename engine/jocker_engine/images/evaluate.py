@@ -6,6 +6,7 @@ Source: Docker's Dockerfile reference.
 from __future__ import annotations
 
 import copy
+import json
 import posixpath
 import re
 from dataclasses import dataclass, field, replace
@@ -141,13 +142,13 @@ class BuildState:
     def _cmd(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
         self.config.cmd = self._command(instruction)
         self._cmd_here = True
-        return self._config(instruction, f"CMD {self.config.cmd}")
+        return self._config(instruction, f"CMD {_json(self.config.cmd)}")
 
     def _entrypoint(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
         self.config.entrypoint = self._command(instruction)
         if not self._cmd_here:
             self.config.cmd = None  # that of the base was for another entrypoint
-        return self._config(instruction, f"ENTRYPOINT {self.config.entrypoint}")
+        return self._config(instruction, f"ENTRYPOINT {_json(self.config.entrypoint)}")
 
     def _shell(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
         if not instruction.words:
@@ -155,7 +156,7 @@ class BuildState:
                 instruction, 'SHELL takes the JSON form: SHELL ["/bin/sh", "-c"]', instruction.rest
             )
         self.config.shell = list(instruction.words)
-        return self._config(instruction, f"SHELL {self.config.shell}")
+        return self._config(instruction, f"SHELL {_json(self.config.shell)}")
 
     def _expose(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
         try:
@@ -178,7 +179,7 @@ class BuildState:
             raise self._fail(instruction, "VOLUME takes paths, and one of these is empty", instruction.rest)
         paths = [self._absolute(word) for word in words]
         self.config.volumes = list(dict.fromkeys([*self.config.volumes, *paths]))
-        return self._config(instruction, f"VOLUME {paths}")
+        return self._config(instruction, f"VOLUME {_json(paths)}")
 
     def _user(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
         self.config.user = self._x(instruction, instruction.rest)
@@ -397,3 +398,8 @@ class BuildState:
             return expand_document(text, self.env(), missing=self.missing)
         except BadSubstitution as error:
             raise self._fail(instruction, f"in its here-document: {error}", "<<") from None
+
+
+def _json(words: list[str]) -> str:
+    """As a Dockerfile has them, for an image's history."""
+    return json.dumps(words, ensure_ascii=False)
