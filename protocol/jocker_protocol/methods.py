@@ -45,6 +45,9 @@ CATALOGUE: tuple[Method, ...] = (
         "Stop all containers, in reverse order of dependency, and start none until the engine is started anew.",
         changes=True,
     ),
+    Method(
+        "system.df", t.DiskUsage, t.DiskUsed, "What images, containers, volumes and the build cache take."
+    ),
     Method("rpc.discover", t.Empty, t.Schema, "This catalogue as an OpenRPC document."),
     Method("stream.open", t.StreamOpen, t.StreamReady, "Turn this connection into the stream of a ticket."),
     Method(

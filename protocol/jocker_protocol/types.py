@@ -91,6 +91,13 @@ from .system import StreamOpen as StreamOpen
 from .system import StreamReady as StreamReady
 from .system import TreeNode as TreeNode
 from .system import Version as Version
+from .usage import ContainerUsage as ContainerUsage
+from .usage import DiskUsage as DiskUsage
+from .usage import DiskUsed as DiskUsed
+from .usage import ImageUsage as ImageUsage
+from .usage import KindUsage as KindUsage
+from .usage import UsageSummary as UsageSummary
+from .usage import VolumeUsage as VolumeUsage
 from .volumes import Snapshot as Snapshot
 from .volumes import Volume as Volume
 from .volumes import VolumeCreate as VolumeCreate

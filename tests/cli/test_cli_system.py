@@ -53,3 +53,29 @@ def test_ps_and_inspect_show_health(shared: Engine) -> None:
     shown = shared.jocker("inspect", "-f", template, "well").stdout
     assert re.fullmatch(r"healthy 0 (0fine\n?;){1,5}\n", shown)
     shared.jocker("rm", "-f", "well", "plain")
+
+
+def test_what_takes_room(shared: Engine) -> None:
+    shared.jocker("run", "--name", "wrote", "-v", "df-data:/data", "base", "sh", "-c",
+                  "dd if=/dev/zero of=/big bs=1024 count=2048 && cat /big > /data/big")  # fmt: skip
+    table = shared.jocker("system", "df").stdout.splitlines()
+    assert table[0].split() == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
+    assert [line.split("  ")[0] for line in table[1:]] == [
+        "Images",
+        "Containers",
+        "Local Volumes",
+        "Build Cache",
+    ]
+    used = shared.rpc("system.df")
+    mine = next(item for item in used["containers"] if item["name"] == "wrote")
+    assert mine["size"] >= 2 << 20 and mine["size_root_fs"] > mine["size"]
+    assert next(item for item in used["volumes"] if item["name"] == "df-data")["size"] >= 2 << 20
+    assert used["summary"]["images"]["size"] > used["summary"]["images"]["reclaimable"]
+    assert "(virtual" in next(
+        line for line in shared.jocker("ps", "-as").stdout.splitlines() if "wrote" in line
+    )
+    assert "Local Volumes space usage:" in shared.jocker("system", "df", "-v").stdout
+    formatted = shared.jocker("system", "df", "--format", "{{.Type}} {{.Active}}").stdout
+    assert formatted.splitlines()[2].startswith("Local Volumes ")
+    shared.jocker("rm", "wrote")
+    shared.jocker("volume", "rm", "df-data")

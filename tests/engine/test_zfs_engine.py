@@ -60,6 +60,10 @@ def test_from_build_to_removal(engine: Engine, pool: str, tmp_path: Path) -> Non
     engine.jocker("start", "one")
     engine.jocker("wait", "one")
     assert len(datasets(pool)) == 2
+    used = engine.rpc("system.df")
+    assert [item["name"] for item in used["volumes"]] == ["data"]
+    assert all(item["size"] > 0 for item in [*used["containers"], *used["volumes"], *used["images"]])
+    assert "(virtual" in engine.jocker("ps", "-as").stdout
     engine.jocker("rm", "one")
     engine.jocker("volume", "rm", "data")
     assert datasets(pool) == []

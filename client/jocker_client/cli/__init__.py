@@ -42,7 +42,7 @@ NETWORK = {
     "inspect": (_N, "inspect"), "ls": (_N, "ls"), "list": (_N, "ls"), "prune": (_N, "prune"), "rm": (_N, "rm"),
 }  # fmt: skip
 SYSTEM = {
-    "backup": ("upkeep", "backup"), "check": ("upkeep", "check"), "events": ("events", "events"),
+    "backup": ("upkeep", "backup"), "check": ("upkeep", "check"), "df": ("usage", "df"), "events": ("events", "events"),
     "info": (_S, "info"), "shutdown": ("upkeep", "shutdown"), "tree": ("tree", "tree"),
 }  # fmt: skip
 TOP = {

@@ -194,6 +194,7 @@ def _cut(item: dict[str, Any]) -> dict[str, Any]:
 @click.option("-n", "--last", type=int, default=0, metavar="N", help="The N newest.")
 @click.option("-l", "--latest", is_flag=True, help="The newest.")
 @click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE")
+@click.option("-s", "--size", "sizes", is_flag=True, help="What each has written, and that with its image.")
 @click.option("--no-trunc", is_flag=True, help="Whole ids and commands.")
 @click.option("--format", "format_", default="", metavar="table|json|TEMPLATE")
 @click.pass_context
@@ -204,18 +205,29 @@ def ps(
     last: int,
     latest: bool,
     filters: tuple[str, ...],
+    sizes: bool,
     no_trunc: bool,
     format_: str,
 ) -> None:
     """List containers."""
     params = {"all": everything, "filters": options.filters(filters), "limit": 1 if latest else last}
     items = ctx.obj.engine.call("container.list", **params)["containers"]
+    columns = _COLUMNS
+    if sizes:
+        used = {item["id"]: item for item in ctx.obj.engine.call("system.df")["containers"]}
+        items = [{**item, "used": used.get(item["id"])} for item in items]
+        columns = [*_COLUMNS, ("SIZE", "Size", _sizes)]
     if not no_trunc:
         items = [_cut(item) for item in items]
     if quiet:
         sys.stdout.write("".join(f"{item['id']}\n" for item in items))
     else:
-        render.listing(items, _COLUMNS, format_)
+        render.listing(items, columns, format_)
+
+
+def _sizes(item: dict[str, Any]) -> str:
+    used = item["used"]
+    return f"{render.size(used['size'])} (virtual {render.size(used['size_root_fs'])})" if used else ""
 
 
 @click.command()

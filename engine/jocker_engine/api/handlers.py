@@ -26,6 +26,7 @@ from jocker_protocol.methods import API_VERSION, METHODS
 from .. import events
 from ..clock import now
 from ..containers import usage
+from ..containers.disk import disk_usage
 from ..containers.messages import Attach, CheckAttach, CheckExec, Exec, Logs, Restart, SampleUsage
 from ..house import House
 from ..images.base import MakeBase
@@ -66,6 +67,7 @@ def handlers(system: System, house: House, broker: StreamBroker) -> dict[str, Ha
         "system.events": own.events,
         "system.check": own.check,
         "system.backup": own.backup,
+        "system.df": own.df,
         "system.shutdown": partial(own.forward, "containers"),
         "network.connect": partial(own.forward, "containers"),
         "network.disconnect": partial(own.forward, "containers"),
@@ -201,6 +203,9 @@ class _Handlers:
             raise Conflict(f"{path} is there already; choose another name, or move it away")
         await self._house.store.backup(path)
         return t.BackedUp(path=path, size=os.path.getsize(path))
+
+    async def df(self, params: t.DiskUsage, peer: Peer) -> t.DiskUsed:
+        return await disk_usage(self._house, self._ask)
 
     # --- streams of containers ---
 

@@ -135,6 +135,9 @@ class Storage(Volumes, Protocol):
     async def size(self, name: str) -> int:
         """Bytes that this layer or tree itself takes, without its parents."""
 
+    async def sizes(self) -> dict[str, int]:
+        """As `size`, of all layers and trees at once; of volumes too where that costs nothing more."""
+
     async def inventory(self) -> Inventory:
         """All that is there, mounted or not, whole or half made or half destroyed."""
 

@@ -130,6 +130,9 @@ info
 version
 rpc engine.ping
 system tree
+system df
+system df -v
+ps -s
 system check --repair
 system check --format json
 system backup copy

@@ -147,6 +147,11 @@ def list_used(*datasets: str) -> list[str]:
     return ["zfs", "list", "-Hp", "-r", "-t", "filesystem", "-o", "name,used", *datasets]
 
 
+def get_used(*datasets: str) -> list[str]:
+    """The same of zfs-fuse, whose `list` has no -p."""
+    return ["zfs", "get", "-rHp", "-o", "name,value", "used", *datasets]
+
+
 def get(property: str, *datasets: str) -> list[str]:
     """One property, of these datasets only."""
     return ["zfs", "get", "-Hp", "-o", "name,value", property, *datasets]
@@ -194,7 +199,7 @@ def table(stdout: str) -> list[list[str]]:
 
 def used(stdout: str) -> dict[str, int]:
     """Of `list_used` and of `get used`: dataset -> bytes."""
-    return {name: int(value) for name, value in table(stdout)}
+    return {name: int(value) for name, value in table(stdout) if "@" not in name}
 
 
 def clones(stdout: str, dataset: str) -> list[str]:

@@ -183,8 +183,13 @@ class ZfsStorage(ZfsVolumes):
             await self._must("zfs", "inherit", "jocker:nothing", dataset)  # any change waits for the disk
 
     async def sizes(self) -> dict[str, int]:
-        """Bytes that each layer and tree itself takes, and each volume (as VOLUME), all in one command."""
-        found = zfs.used(await self._out(*zfs.list_used(*self._roots())))
+        await self._home("")
+        done = await self._commands.run(zfs.list_used(*self._roots()), check=False)
+        if done.exit_code != 0 and zfs.problem(done.stderr) == "old":
+            done = await self._commands.run(zfs.get_used(*self._roots()), check=False)
+        if done.exit_code != 0:
+            raise _failed(done)
+        found = zfs.used(done.stdout)
         homes = (self._names.home(zfs.LAYER), self._names.home(zfs.CONTAINER), self._names.volumes)
         return {
             name.removeprefix(home + "/"): size

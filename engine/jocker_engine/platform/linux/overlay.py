@@ -131,6 +131,12 @@ class OverlayStorage(DirectoryVolumes):
         below = [self._diff(self._layers, layer) for layer in self._chain(_parent(os.path.dirname(root)))]
         return Content(root, tuple(below), stacked=True)
 
+    async def sizes(self) -> dict[str, int]:
+        kinds = (self._layers, self._trees)
+        paths = {name: os.path.join(kind, name, "diff") for kind in kinds for name in os.listdir(kind)}
+        sizes: dict[str, int] = (await work(self._commands, "tree_sizes", paths=paths))["sizes"]
+        return sizes
+
     async def release(self, name: str) -> None:
         """Nothing is held."""
 

@@ -97,6 +97,12 @@ class CopyStorage(DirectoryVolumes):
         since = os.stat(cloned).st_mtime_ns if parent and os.path.exists(cloned) else 0
         return Content(root, below, since_ns=since)
 
+    async def sizes(self) -> dict[str, int]:
+        kinds = (self._layers, self._trees)
+        paths = {name: os.path.join(kind, name, "root") for kind in kinds for name in os.listdir(kind)}
+        sizes: dict[str, int] = (await work(self._commands, "tree_sizes", paths=paths))["sizes"]
+        return sizes
+
     async def release(self, name: str) -> None:
         """Nothing is held."""
 

@@ -47,6 +47,7 @@ OPERATIONS = {
     "stat_path": "place",
     "sync_tree": "copytree",
     "tree_size": "copytree",
+    "tree_sizes": "copytree",
     "unpack": "untar",
 }
 """Operation -> the module that has the function of this name."""

@@ -293,6 +293,17 @@ def tree_size(path: str) -> dict[str, int]:
     return {"bytes": total}
 
 
+def tree_sizes(paths: dict[str, str]) -> dict[str, dict[str, int]]:
+    """{"sizes": {name: bytes}} of several; those that are gone meanwhile are left out."""
+    sizes = {}
+    for name, path in paths.items():
+        try:
+            sizes[name] = tree_size(path)["bytes"]
+        except FileNotFoundError:
+            continue
+    return {"sizes": sizes}
+
+
 def compare_trees(tree: str, parent: str | None) -> dict[str, list[list[str]]]:
     """What `tree` changed against `parent` (None: nothing): {"changes": [[kind, "/path"], ...]}, sorted.
 
