@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any
 
 from .commands import Commands, Completed, PlatformError
@@ -29,6 +29,16 @@ def package_paths() -> list[str]:
     return [*sorted(own), os.path.dirname(os.path.dirname(zstandard.origin))]
 
 
+def proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment names proxies, for workers that fetch; this machine itself is never behind one."""
+    found = {name: value for name, value in environment.items() if name.lower().endswith("_proxy")}
+    if found:
+        mine = "localhost,127.0.0.1,::1"
+        left_out = found.pop("NO_PROXY", "") or found.get("no_proxy", "")
+        found["no_proxy"] = f"{left_out},{mine}" if left_out not in ("", "*") else left_out or mine
+    return found
+
+
 async def work(
     commands: Commands, op: str, *, timeout: float = 3600.0, pass_fds: tuple[int, ...] = (), **params: Any
 ) -> dict[str, Any]:
@@ -37,7 +47,9 @@ async def work(
     Raises PlatformError with the operation's own line; OSError when that is what it died of.
     """
     said = json.dumps(params).encode()
-    done = await commands.run(_argv(op), timeout=timeout, input=said, check=False, pass_fds=pass_fds)
+    done = await commands.run(
+        _argv(op), timeout=timeout, input=said, check=False, pass_fds=pass_fds, env=proxies(os.environ)
+    )
     return _answer(op, done, done.stdout)
 
 
