@@ -104,7 +104,7 @@ class Engine:
         return os.path.join(BIN, "jocker")
 
     def popen(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([os.path.join(BIN, "jocker"), *args], env=self.env, **options)
+        return subprocess.Popen([self.jocker_path, *args], env=self.env, **options)
 
     def rpc(self, method: str, **params: Any) -> Any:
         return json.loads(self.jocker("rpc", method, json.dumps(params)).stdout)

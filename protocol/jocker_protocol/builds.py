@@ -65,6 +65,8 @@ class BuildProgress(Result):
     total: int = 0
     line: int = 0
     text: str = ""
+    stream: Literal["", "stdout", "stderr"] = ""
+    """Of output, which may be any part of a line."""
     layer: str = ""
     seconds: float = 0.0
     """Since the step began."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import builds
 import network
 
 from conftest import why_not
@@ -123,12 +124,8 @@ def main() -> None:
             if node["name"] == "zygote"
         )
         print(f"\nidle engine + zygote: {(pss(engine.process.pid) + pss(zygote)) / 1024:.1f} MiB PSS")
-        with tempfile.TemporaryDirectory() as directory:
-            with open(f"{directory}/Dockerfile", "w", encoding="utf-8") as file:
-                file.write("FROM base\n" + "".join(f"RUN echo {n} > /{n}\n" for n in range(6)))
-            first = median(lambda: engine.jocker("build", "--no-cache", "-t", "b", directory), 3)
-            again = median(lambda: engine.jocker("build", "-t", "b", directory), 7)
-        group("build of 7 steps", [("uncached", first), ("cached", again)])
+        for title, rows in builds.compare(engine):
+            group(title, rows)
     finally:
         engine.close()
     network.main()

@@ -16,7 +16,9 @@ Done = subprocess.CompletedProcess[str]
 
 
 class Operation(NamedTuple):
-    """`{}` in arguments is a name of its own for each time, `{root}` the engine's root, where TAR lies."""
+    """`{}` in arguments is a name of its own for each time, `{root}` the engine's root, where TAR lies, `{context}` a
+    directory with a file that holds the name.
+    """
 
     name: str
     prepare: Sequence[Sequence[str]]
@@ -61,6 +63,14 @@ _GONE = ("rm", "-f", "-v", "{}")
 _FILE = "{root}/archives/{}.tar"
 _SAVE = ("save", "-o", _FILE, "base")
 _PRUNE = ("image", "prune", "-f")
+_STAGES = """\
+FROM base AS one
+RUN --mount=type=cache,id={},target=/c --mount=type=secret,id=s echo {} > /c/x; cat /run/secrets/s > /one
+FROM base
+RUN --mount=type=cache,id={},target=/c,sharing=locked echo {} > /two
+COPY name /name
+COPY --from=one /one /one
+"""
 _DOCKERFILE = "FROM base\nRUN echo {} > /made\nCOPY <<there /there\n{}\nthere\nWORKDIR /new/{}\nENV x={}\n"
 
 OPERATIONS = (
@@ -115,6 +125,16 @@ OPERATIONS = (
     Operation("commit", (_CREATE,), ("commit", "{}", "{}"), "", (), _image, (_GONE, ("rmi", "{}"), _PRUNE)),
     Operation(
         "commit running", (_RUN,), ("commit", "{}", "{}"), "", (), _image, (_GONE, ("rmi", "{}"), _PRUNE)
+    ),
+    Operation(
+        "build of stages",
+        (),
+        ("build", "-t", "{}", "--secret", "id=s,src={context}/name", "-f", "-", "{context}"),
+        _STAGES,
+        (),
+        _image,
+        (("rmi", "{}"), ("builder", "prune", "-a", "-f")),
+        leaves_layers=True,
     ),
     Operation("volume create", (), ("volume", "create", "{}"), "", (), _volume, (("volume", "rm", "{}"),)),
     Operation(
@@ -295,7 +315,11 @@ def _short(operation: Operation) -> str:
 
 
 def _act(engine: FaultyEngine, operation: Operation, name: str) -> Done:
-    words = [word.format(name, root=engine.root) for word in operation.act]
+    context = os.path.join(engine.root, "context")
+    os.makedirs(context, exist_ok=True)
+    with open(os.path.join(context, "name"), "w", encoding="utf-8") as file:
+        file.write(name)  # so that there is something to send each time
+    words = [word.format(name, root=engine.root, context=context) for word in operation.act]
     return engine.jocker(*words, input=operation.input.replace("{}", name), check=False)
 
 

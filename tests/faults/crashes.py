@@ -44,24 +44,49 @@ def run(engine: FaultyEngine, tally: Tally) -> None:
     engine.jocker("rm", "-f", "bystander")
 
 
+_SHARED = b"""\
+FROM base
+RUN --mount=type=cache,id=crash,target=/m echo x >> /m/n; echo begun; [ "$(cat /m/n)" = x ] && sleep 1000; true
+"""
+"""The first time it does not end."""
+
+
 def _builder(engine: FaultyEngine) -> str:
-    """A build is not started anew: its client is told, and nothing of it is left."""
-    building = engine.popen(
-        "build", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert building.stdin is not None and building.stderr is not None
-    building.stdin.write(b"FROM base\nRUN echo begun; sleep 1000\n")
-    building.stdin.close()
-    building.stdin = None
-    while b"begun\n" not in (line := building.stderr.readline()) or b"RUN" in line:
+    """A build is not started anew: its client is told, and nothing of it is left. Another build that waits for the
+    step that it was making takes over.
+    """
+    building = _begin(engine)
+    assert building.stderr is not None
+    while not (line := building.stderr.readline()).endswith(b" begun\n"):
         if not line:
             return "the build did not begin"
-    (builder,) = (name for name in _actors(engine.rpc("system.tree")) if name.startswith("build/"))
+    (builder,) = _builds(engine)
+    waiting = _begin(engine)
+    if not eventually(lambda: len(_builds(engine)) == 2):
+        return "the second build did not begin"
     engine.rpc("test.crash", actor=builder)
     said = building.communicate(timeout=30)[1].decode().splitlines()
     if building.returncode != 1 or not said or not said[-1].startswith("jocker: "):
         return f"the build whose actor crashed ended with {building.returncode} and {said}"
+    said = waiting.communicate(timeout=30)[1].decode().splitlines()
+    if waiting.returncode != 0:
+        return f"the build that waited for the one that crashed said {said}"
     return ""
+
+
+def _begin(engine: FaultyEngine) -> subprocess.Popen[bytes]:
+    building = engine.popen(
+        "build", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert building.stdin is not None
+    building.stdin.write(_SHARED)
+    building.stdin.close()
+    building.stdin = None
+    return building
+
+
+def _builds(engine: FaultyEngine) -> list[str]:
+    return [name for name in _actors(engine.rpc("system.tree")) if name.startswith("build/")]
 
 
 def _actors(node: dict[str, Any]) -> list[str]:

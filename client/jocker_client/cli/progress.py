@@ -34,18 +34,19 @@ class Step:
         self.seconds = 0.0
         self.began = time.monotonic()
         self.lines: deque[str] = deque(maxlen=_KEPT)
-        self._rest = ""
+        self._rests: dict[str, str] = {}
+        """Stream -> the beginning of a line: the two come as they are read, not as they were written."""
 
-    def output(self, text: str) -> list[str]:
+    def output(self, text: str, stream: str) -> list[str]:
         """The lines that are whole with this text."""
-        *whole, self._rest = (self._rest + text).split("\n")
+        *whole, self._rests[stream] = (self._rests.get(stream, "") + text).split("\n")
         lines = [clean(line) for line in whole]
         self.lines.extend(lines)
         return lines
 
     def flush(self) -> list[str]:
-        """The line that has no end."""
-        return self.output("\n") if self._rest else []
+        """Lines that have no end."""
+        return [line for stream, rest in self._rests.items() if rest for line in self.output("\n", stream)]
 
 
 class Steps:
@@ -97,7 +98,7 @@ class Quiet:
             self._begun(self.steps.add(title(event), event["step"]))
         elif kind == "output":
             step = self.steps.of(event)
-            self._printed(step, step.output(event["text"]), event["seconds"])
+            self._printed(step, step.output(event["text"], event["stream"]), event["seconds"])
         elif kind in ("done", "cached", "failed"):
             step = self.steps.of(event)
             self._printed(step, step.flush(), event["seconds"])
@@ -241,7 +242,10 @@ class Live(Plain):
 
     def _head(self) -> str:
         finished = sum(step.state != "running" for step in self.steps.all)
-        state = "FINISHED" if self._closed else f"({finished}/{len(self.steps.all)})"
+        state = f"({finished}/{len(self.steps.all)})"
+        if self._closed:
+            ended = {step.state for step in self.steps.all}
+            state = "FAILED" if "failed" in ended else "CANCELED" if "canceled" in ended else "FINISHED"
         return f"[+] Building {time.monotonic() - self._began:.1f}s {state}"
 
     def _picture(self, columns: int, rows: int) -> list[str]:
@@ -322,7 +326,7 @@ def _terminal(out: TextIO) -> tuple[int, int]:
         size = os.get_terminal_size(out.fileno())
     except OSError:
         return 80, 24
-    return max(size.columns, 20), max(size.lines, 3)
+    return max(size.columns or 80, 20), max(size.lines or 24, 3)
 
 
 def _loading(name: str) -> str:

@@ -316,14 +316,16 @@ class Store:
         )
 
     async def cache_layers(self) -> list[tuple[LayerRecord, bool]]:
-        """Layers that a build may find, and whether an image or a container stands on each."""
+        """Layers that a build may find, and whether an image or a container stands on each; also those that nobody
+        finds and nothing stands on, such as a base whose image was removed.
+        """
         rows = await self._rows(
             """WITH RECURSIVE used (id) AS (
                    SELECT layer FROM images UNION SELECT layer FROM containers
                    UNION SELECT parent FROM layers JOIN used USING (id)
                )
-               SELECT doc, id IN (SELECT id FROM used WHERE id IS NOT NULL) FROM layers
-               WHERE ready AND cache_key != ''"""
+               SELECT doc, id IN (SELECT id FROM used WHERE id IS NOT NULL) AS in_use FROM layers
+               WHERE ready AND (cache_key != '' OR NOT in_use)"""
         )
         return [(msgspec.json.decode(doc, type=LayerRecord), bool(used)) for doc, used in rows]
 

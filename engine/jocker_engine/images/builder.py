@@ -24,7 +24,7 @@ from . import checking, layers
 from .cache import Free
 from .compare import compare
 from .dockerfile import Dockerfile, parse
-from .job import Job, Order
+from .job import Job, Order, leaf
 from .names import ResolveImage, with_tag
 from .stages import Plan, plan, with_triggers
 from .stagework import StageWork
@@ -59,6 +59,8 @@ class Builder(Actor):
 
     async def _build(self) -> t.BuildResult:
         job, request = self._job, self._order.request
+        if request.network not in ("", "host", "none"):
+            raise InvalidParams(f"network: {request.network!r}: RUN steps have host, none or default")
         await self._house.drivers.runtime.check_jail_params(tuple(request.jail_params))
         try:
             image = await self._stages(job)
@@ -109,10 +111,11 @@ class Builder(Actor):
         first: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
+                job.work_in(nursery)
                 for stage in todo.stages:
                     nursery.start_soon(StageWork(job, dockerfile, todo, stage).run, scopes)
         except* self.answers as group:
-            first = _leaf(group)
+            first = leaf(group)
         if first is not None:
             raise first
         return await job.stage(todo.stages[-1].index)
@@ -192,10 +195,3 @@ class Builder(Actor):
 
 def _failed_names(tags: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(f"{tag.rpartition(':')[0]}:{FAILED}" for tag in tags))
-
-
-def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -160,6 +160,7 @@ class Cache(Actor):
     @handles(Down)
     async def down(self, message: Down) -> None:
         """A build has ended, in whatever way."""
+        self.system.unwatch(message.name, self.name)
         self._held.pop(message.name, None)
         for key in [key for key, build in self._makers.items() if build == message.name]:
             self._pass_on(key)
@@ -253,12 +254,7 @@ class Cache(Actor):
             return bool(await self.system.ref("contexts").call(DropContext(item.id)))
         if item.type == "exec.cachemount":
             return bool(await self.system.ref("cachemounts").call(DropCacheMount(item.id)))
-        record = await self._destroy(item.id)
-        if record is not None and record.parent is not None:
-            below = await self._house.store.layer(record.parent)
-            if below is not None and not below.cache_key:  # a base whose image has gone
-                await self._free(below.id)
-        return record is not None
+        return await self._destroy(item.id) is not None
 
 
 def _item(layer: LayerRecord, in_use: bool) -> t.CacheItem:

@@ -153,6 +153,7 @@ class CacheMounts(Actor):
 
     @handles(Down)
     async def down(self, message: Down) -> None:
+        self.system.unwatch(message.name, self.name)
         for owners in self._lent.values():
             owners.pop(message.name, None)
         self._settle()

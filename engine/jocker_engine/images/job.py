@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -66,6 +66,14 @@ class Job:
         self._stages: tuple[Stage, ...] = ()
         self._results: dict[int, ImageRecord] = {}
         self._finished: dict[int, trio.Event] = {}
+
+    def work_in(self, nursery: trio.Nursery) -> None:
+        """The build's own tasks run here."""
+        self._nursery = nursery
+
+    def afterwards(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Run a task that the build waits for, but not the step that began it."""
+        self._nursery.start_soon(function, *args)
 
     # --- progress ---
 
@@ -153,7 +161,7 @@ class Sources:
         """What `from` means: an earlier stage, a named context, an image; with neither the build's own context."""
         if stage is not None:
             return await self._job.stage(stage)
-        root = self._job.roots.get(name)
+        root = self._job.roots.get(name.lower())
         if root is not None and not root.image:
             return root
         if not name:
@@ -181,11 +189,20 @@ class Sources:
         question = msgspec.json.encode([identity, step.sources, step.parents, step.exclude]).decode()
         if identity and (known := await self._job.cache.call(Recall(question))):
             return [known]
+        path = await self.path(source)
         try:
-            found = await copying.digest(self._job.house, step, await self.path(source))
+            found = await copying.digest(self._job.house, step, path)
         except JockerError as error:
             raise self._dockerfile.error_about(self._line, error.message) from None
         if identity:
             for digest in found:
                 self._job.cache.cast(Remember(question, digest))
         return found
+
+
+def leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of the errors that tasks of a nursery ended with."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -6,16 +6,18 @@ Secrets are files in memory (tmpfs), or variables; they are in no layer, cache k
 
 from __future__ import annotations
 
+import codecs
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import trio
 
+from jocker_protocol import wire
 from jocker_protocol.errors import BuildFailed, InvalidParams
 
 from ..clock import new_id
@@ -30,6 +32,7 @@ from .cachemounts import Filled, GiveBackMount, Lend, Lent
 from .job import Doing, Job, Sources
 from .steps import SCRIPT_DIRECTORY, RunMount, RunStep
 
+_STREAMS = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 _SHM = "/dev/shm"
 _MADE = ("/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 """Where runtimes mount, whatever a step says."""
@@ -40,48 +43,62 @@ async def run(job: Job, step: RunStep, tree: str, rootfs: str, sources: Sources,
     if step.security == "insecure":
         raise InvalidParams("RUN --security=insecure: builds have no more rights than containers")
     house = job.house
-    async with AsyncExitStack() as stack:
-        directory = stack.enter_context(_directory(house, tree, private=_has_secrets(job, step)))
-        mounts = _Mounts(job, step, directory, sources, stack)
-        binds = [bind for mount in step.mounts async for bind in mounts.bind(mount)]
-        files = write_files(directory, "build")
-        if step.script is not None:
-            path = os.path.join(directory, "script")
-            with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                file.write(step.script.content)
-            os.chmod(path, 0o755)
-            binds.append(Bind(path, f"{SCRIPT_DIRECTORY}/{step.script.name}", read_only=True))
-        isolation = Isolation(
-            id=tree,
-            directory=directory,
-            rootfs=rootfs,
-            hostname="build",
-            network=step.network or job.request.network or house.build_network,
-            binds=tuple(binds),
-            files=files,
-            jail_params=tuple(job.request.jail_params),
-        )
-        epoch = () if job.request.epoch is None else (f"SOURCE_DATE_EPOCH={job.request.epoch}",)
-        env = (*epoch, *step.env, *mounts.env)
-        process = Process(argv=step.argv, env=env, cwd=step.cwd, user=step.user)
-        points = _absent(rootfs, [*_MADE, *(bind.target for bind in binds)])
-        try:
-            launch = await house.drivers.runtime.prepare(isolation, process)
-            exit_code = await _execute(house, launch, os.path.join(directory, "status.json"), doing)
-        finally:
-            with trio.CancelScope(shield=True):
-                await house.drivers.runtime.kill_all(tree, 0)
-                await house.drivers.runtime.destroy(isolation)
-        _take_away(points)
+    directory = _make_directory(house, tree, private=_has_secrets(job, step))
+    try:
+        async with AsyncExitStack() as stack:
+            mounts = _Mounts(job, step, directory, sources, stack)
+            # Caches in one order, so that no two steps wait for what the other has locked.
+            ordered = sorted(step.mounts, key=lambda mount: (mount.type != "cache", mount.id))
+            binds = [bind for mount in ordered async for bind in mounts.bind(mount)]
+            if step.script is not None:
+                path = os.path.join(directory, "script")
+                with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                    file.write(step.script.content)
+                os.chmod(path, 0o755)
+                binds.append(Bind(path, f"{SCRIPT_DIRECTORY}/{step.script.name}", read_only=True))
+            isolation = Isolation(
+                id=tree,
+                directory=directory,
+                rootfs=rootfs,
+                hostname="build",
+                network=step.network or job.request.network or house.build_network,
+                binds=tuple(sorted(binds, key=lambda bind: bind.target.count("/"))),
+                files=write_files(directory, "build"),
+                jail_params=tuple(job.request.jail_params),
+            )
+            epoch = () if job.request.epoch is None else (f"SOURCE_DATE_EPOCH={job.request.epoch}",)
+            env = (*epoch, *step.env, *mounts.env)
+            process = Process(argv=step.argv, env=env, cwd=step.cwd, user=step.user)
+            points = _absent(rootfs, [*_MADE, *(bind.target for bind in binds)])
+            try:
+                launch = await house.drivers.runtime.prepare(isolation, process)
+                exit_code = await _execute(house, launch, os.path.join(directory, "status.json"), doing)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await house.drivers.runtime.kill_all(tree, 0)
+            _take_away(points)
+    finally:
+        job.afterwards(_tidy_up, job, tree, directory)
     if exit_code != 0:
         raise BuildFailed(f"exit status {exit_code}", exit_code=exit_code)
 
 
-async def _execute(house: House, launch: Launch, status: str, doing: Doing) -> int:
-    """Its output is progress, and bounds its speed."""
+async def _tidy_up(job: Job, tree: str, directory: str) -> None:
+    """All that the runtime and this module have made for one step; the next one need not wait for it."""
+    isolation = Isolation(id=tree, directory=directory, rootfs="", hostname="", network="none")
+    with trio.CancelScope(shield=True):
+        await job.house.drivers.runtime.destroy(isolation)
+    shutil.rmtree(directory)
+    job.held.discard(tree)
 
-    async def tell(stream: int, data: bytes) -> None:
-        await doing.tell("output", text=data.decode(errors="replace"))
+
+async def _execute(house: House, launch: Launch, status: str, doing: Doing) -> int:
+    """Its output is progress, and bounds its speed. A character may come in two pieces."""
+    decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in _STREAMS}
+
+    async def tell(kind: int, data: bytes) -> None:
+        if text := decoders[kind].decode(data):
+            await doing.tell("output", text=text, stream=_STREAMS[kind])
 
     try:
         return await house.shims.run(new_id()[:12], with_stdio(launch, status=status), tell)
@@ -101,18 +118,14 @@ def memory(house: House) -> tuple[str, str]:
     return above, f"jocker-{house.layout.tag}-"
 
 
-@contextmanager
-def _directory(house: House, tree: str, *, private: bool) -> Iterator[str]:
+def _make_directory(house: House, tree: str, *, private: bool) -> str:
     """The step's own directory; a private one is in memory, since what the runtime is told has variables too."""
     path = os.path.join(house.layout.builds, tree)
     if private:
         above, prefix = memory(house)
         path = os.path.join(above, prefix + tree)
     os.makedirs(path, mode=0o700)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
+    return path
 
 
 class _Mounts:
@@ -127,6 +140,7 @@ class _Mounts:
         self._directory = directory
         self._sources = sources
         self._stack = stack
+        self._caches: dict[tuple[object, ...], str] = {}
 
     async def bind(self, mount: RunMount) -> AsyncIterator[Bind]:
         """The mount that the runtime has to make, if any. Raises InvalidParams for what is required and missing."""
@@ -134,8 +148,10 @@ class _Mounts:
             case "bind":
                 yield await self._bind(mount)
             case "cache":
-                path = await self._stack.enter_async_context(self._lent(mount))
-                yield Bind(path, mount.target, mount.read_only)
+                which = mount.id, mount.source, mount.source_stage, mount.source_image
+                if which not in self._caches:  # the step itself may have it twice
+                    self._caches[which] = await self._stack.enter_async_context(self._lent(mount))
+                yield Bind(self._caches[which], mount.target, mount.read_only)
             case "tmpfs":
                 size = (f"size={mount.size}",) if mount.size else ()
                 yield Bind("", mount.target, options=size)

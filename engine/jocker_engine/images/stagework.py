@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from .cache import Claim, Hold, Made, NotMade
 from .contexts import Root
 from .dockerfile import Dockerfile, Instruction
 from .evaluate import BuildState
-from .job import Doing, Job, Sources
+from .job import Doing, Job, Sources, leaf
 from .stages import Plan, Stage
 from .steps import ConfigStep, CopyStep, RunStep, Step, WorkdirStep
 
@@ -92,7 +93,7 @@ class StageWork:
             return await self._job.stage(stage.base_stage)
         if stage.base == "scratch":
             return await self._job.scratch(self._dockerfile, stage.line)
-        named = self._job.roots.get(stage.base)
+        named = self._job.roots.get(stage.base.lower())
         name = named.image if named and named.image else stage.base
         return await self._job.image(self._dockerfile, stage.line, name)
 
@@ -200,26 +201,31 @@ class StageWork:
     ) -> LayerRecord:
         """Intend, act, confirm."""
         job, storage = self._job, self._job.house.drivers.storage
+        failure: BaseException | None = None
         tree, layer = new_id(), new_id()
         job.held.update((tree, layer))
-        made = None
+        made, ran = None, False
         try:
             await job.cache.call(Hold(job.name, layer, new=True))
-            await layers.intend(job.house, layer, point.layer, key)
             try:
-                rootfs = await storage.clone(tree, point.layer)
-                if isinstance(step, RunStep):
-                    await running.run(job, step, tree, rootfs, sources, doing)
-                elif isinstance(step, CopyStep):
-                    source: Root | Any = Root()
-                    if step.sources:
-                        source = await sources.find(step.source_stage, step.source_image)
-                    path = await sources.path(source) if step.sources else ""
-                    await copying.copy(job.house, step, path, extra, rootfs)
-                elif isinstance(step, WorkdirStep):
-                    self._workdir(rootfs, step)
-            except (JockerError, OSError, NoSuchUser) as error:
-                raise self._failed(instruction, step, error, point) from error
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(layers.intend, job.house, layer, point.layer, key)
+                    rootfs = await storage.clone(tree, point.layer)
+                    if isinstance(step, RunStep):
+                        ran = True
+                        await running.run(job, step, tree, rootfs, sources, doing)
+                    elif isinstance(step, CopyStep):
+                        source: Root | Any = Root()
+                        if step.sources:
+                            source = await sources.find(step.source_stage, step.source_image)
+                        path = await sources.path(source) if step.sources else ""
+                        await copying.copy(job.house, step, path, extra, rootfs)
+                    elif isinstance(step, WorkdirStep):
+                        self._workdir(rootfs, step)
+            except* (JockerError, OSError, NoSuchUser, sqlite3.Error) as group:
+                failure = leaf(group)
+            if failure is not None:
+                raise self._failed(instruction, step, failure, point) from failure
             made = await layers.seal(
                 job.house,
                 tree,
@@ -237,7 +243,9 @@ class StageWork:
                 await storage.destroy_tree(tree)
                 if made is None:
                     await layers.destroy(job.house, layer)
-            job.held -= {tree, layer}
+            job.held.discard(layer)
+            if not ran:  # else it is the tidying that ends it
+                job.held.discard(tree)
 
     def _clamp(self, step: Step) -> layers.Clamp | None:
         epoch = self._job.request.epoch
@@ -254,7 +262,9 @@ class StageWork:
                 user = lookup_user(rootfs, self._state.config.user)
                 os.chown(path, user.uid, user.gid)
 
-    def _failed(self, instruction: Instruction, step: Step, error: Exception, point: Point) -> BuildFailed:
+    def _failed(
+        self, instruction: Instruction, step: Step, error: BaseException, point: Point
+    ) -> BuildFailed:
         data: dict[str, Any] = {
             "file": self._dockerfile.filename,
             "line": instruction.line,
