@@ -35,9 +35,9 @@ PROGRAMS = (
 class Engine:
     """Start, kill and restart an engine; run commands against it."""
 
-    def __init__(self, platform: str) -> None:
+    def __init__(self, platform: str, where: str = "/tmp") -> None:
         self.platform = platform
-        self.root = tempfile.mkdtemp(prefix="jk-", dir="/tmp")
+        self.root = tempfile.mkdtemp(prefix="jk-", dir=where)
         self.data = self.root
         self.socket = os.path.join(self.root, "s")
         self._log = open(os.path.join(self.root, "engine.log"), "ab")  # noqa: SIM115

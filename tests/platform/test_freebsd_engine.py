@@ -28,7 +28,7 @@ CMD ["sh", "-c", "cat /greeting /built; echo up; exec sleep 1000"]
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, where: str, tmp_path: Path) -> Iterator[Engine]:
     need(os.geteuid() == 0 and not why_not(PLATFORM), why_not(PLATFORM) or "it needs root")
-    made = Engine(PLATFORM)
+    made = Engine(PLATFORM, where)
     if FREEBSD:
         dataset = f"{request.getfixturevalue('pool')}/engine"
         os.system(f"zfs create -o mountpoint=none {dataset}")
