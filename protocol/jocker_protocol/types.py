@@ -552,6 +552,9 @@ class ImageDetail(Result):
     history: list[HistoryEntry]
     size: int
     root_fs: RootFs
+    repo_tags: list[str]
+    """The tags, by the name that Docker's API has for them."""
+    created: str
     author: str = ""
     comment: str = ""
     """Of the newest step."""

@@ -174,7 +174,7 @@ def test_nothing_is_left_of_what_was_cut_off(shared: Engine, app: str, tmp_path:
     assert left == []
     assert shared.jocker("save", "-o", str(tmp_path), "app:1", check=False).returncode == 1
     missing = shared.jocker("save", "-o", str(tmp_path / "no" / "x"), "app:1", check=False)
-    assert missing.returncode == 1 and "No such file" in missing.stderr
+    assert missing.returncode == 1 and "there is no directory" in missing.stderr
     shared.jocker("save", "-o", str(tmp_path / "x"), "nowhere", check=False)
     assert os.listdir(tmp_path) == []
 
@@ -253,6 +253,7 @@ def test_what_a_container_has_made(shared: Engine, app: str, tmp_path: Path) -> 
     assert shared.jocker("exec", "maker", "sh", "-c", "echo goes on").stdout == "goes on\n"
     detail = json.loads(shared.jocker("image", "inspect", "made:1").stdout)[0]
     assert (detail["Id"], detail["Author"], detail["Comment"]) == (made, "me", "said")
+    assert detail["RepoTags"] == ["made:1"] and detail["Created"] == detail["CreatedAt"]
     assert detail["Config"]["Env"][-1] == "B=c" and len(detail["RootFS"]["Layers"]) == 5
     assert shared.jocker("run", "--rm", "made:1").stdout == "new\n"
     steps = shared.jocker("history", "--format", "{{.Comment}}|{{.Size}}", "made:1").stdout.splitlines()

@@ -105,6 +105,8 @@ def _whole_or_nothing(path: str) -> Iterator[IO[bytes]]:
             yield file
         return
     directory = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(directory):
+        raise click.ClickException(f"{path}: there is no directory {directory}")
     temporary = os.path.join(directory, f".{os.path.basename(path)}.{os.getpid()}")
     mode = 0o666
     nameless = getattr(os, "O_TMPFILE", 0)

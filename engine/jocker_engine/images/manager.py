@@ -357,9 +357,10 @@ class ImagesManager(Actor):
         image = await self.resolve(ResolveImage(message.image))
         chain = await self._chain(image)
         diffs = await self._house.digests.chain(image.layer) if image.layer else []
+        tags = (await self._house.store.tags()).get(image.id, [])
         return t.ImageDetail(
             id=image.id,
-            tags=(await self._house.store.tags()).get(image.id, []),
+            tags=tags,
             created_at=image.created_at,
             architecture=image.architecture,
             os=image.os,
@@ -369,6 +370,8 @@ class ImagesManager(Actor):
             size=sum(layer.size for layer in chain),
             author=image.author,
             comment=image.history[-1].comment if image.history else "",
+            repo_tags=tags,
+            created=image.created_at,
             root_fs=t.RootFs(type="layers", layers=[diff.diff_id for diff in diffs]),
         )
 

@@ -47,6 +47,9 @@ class Draft:
     house: House
     held: set[str]
     made: list[tuple[LayerRecord, Diff]] = field(default_factory=list)
+    """What is not confirmed."""
+    ids: set[str] = field(default_factory=set)
+    """Of all layers that it has made."""
 
     async def add(self, parent: str | None, tar: Tar, *, seen: bool = True) -> str:
         """The layer that this tar makes of its parent: one that is there already, else a new one. Its id."""
@@ -66,6 +69,7 @@ class Draft:
             config=t.ImageConfig(),
             history=[],
         )
+        self.ids.add(layer)
         self.held |= {layer, tree}
         await house.store.write(sql.add_layer(record, ready=False), grows=True)
         self.made.append((record, Diff(layer=layer, diff_id="", size=0)))
@@ -128,9 +132,8 @@ async def draft(house: House, held: set[str]) -> AsyncIterator[Draft]:
         yield new
     finally:
         with trio.CancelScope(shield=True):
-            mine = {record.id for record, _ in new.made}
             await new.drop()
-            held -= mine
+            held -= new.ids
 
 
 # --- load ---
