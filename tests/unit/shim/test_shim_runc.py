@@ -40,9 +40,13 @@ class Bundle:
             (directory / "rootfs" / "bin" / name).symlink_to("busybox")
         (directory / "rootfs" / "data").write_text("no program")
 
-    def process(self, *argv: str, tty: bool = False, cwd: str = "/") -> dict[str, Any]:
+    def process(
+        self, *argv: str, tty: bool = False, cwd: str = "/", rows: int = 0, cols: int = 0
+    ) -> dict[str, Any]:
+        """As the driver does, with the size: the process may look before the shim has the terminal."""
         return {
             "terminal": tty,
+            **({"consoleSize": {"height": rows, "width": cols}} if rows else {}),
             "user": {"uid": 0, "gid": 0},
             "args": list(argv),
             "env": ["PATH=/bin"],
@@ -61,7 +65,9 @@ class Bundle:
     def run(self, *argv: str, tty: bool = False, cwd: str = "/", **fields: Any) -> Launch:
         config = {
             "ociVersion": "1.0.2",
-            "process": self.process(*argv, tty=tty, cwd=cwd),
+            "process": self.process(
+                *argv, tty=tty, cwd=cwd, rows=fields.get("rows", 0), cols=fields.get("cols", 0)
+            ),
             "root": {"path": "rootfs"},
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
