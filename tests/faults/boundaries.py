@@ -266,7 +266,7 @@ def run(
         assert _act(engine, operation, name).returncode == 0
         reached = engine.boundaries()
         _each(engine, operation.clean, name)
-        for number in range(1 + every // 8, len(reached) + 1, every):
+        for number in range(min(1 + every // 8, len(reached)), len(reached) + 1, every):
             tally.fault(kind)
             what = f"at {number} of {len(reached)}, {reached[number - 1]}"
             for problem in _cut_off(engine, operation, number):
