@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ _NAMESPACES = "/run/netns"
 _INTERFACES = "/sys/class/net"
 _DEFAULT_ROOT = "/var/lib/jocker"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+log = logging.getLogger("jocker.platform")
 
 
 class VethNetwork:
@@ -70,7 +73,9 @@ class VethNetwork:
             lines.append(f"addr replace {each.gateway}/{length} dev {bridge}{_no_dad(each.gateway)}")
         await self._ip([*lines, f"link set dev {bridge} up"])
         for path in _switches(network):
-            _write(path, "1")
+            if _read(path) != "1":
+                log.info("network %s needs %s: it was off, and is on now", network.interface, path)
+                _write(path, "1")
 
     async def destroy(self, network: Network) -> None:
         if _exists(network.interface) and _read(f"{_INTERFACES}/{network.interface}/ifalias").endswith(
