@@ -25,7 +25,7 @@ LOCK = "/tmp/jocker-test-pool.lock"
 SIZE = 512 << 20
 WAIT = 240
 """Seconds to wait for another run of the tests to give its pool back."""
-LIFE = 3600 if FREEBSD else 200
+LIFE = 3600 if FREEBSD else 500
 """Seconds after which it ends whatever the tests do: a zfs-fuse that hangs holds them in the kernel."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
