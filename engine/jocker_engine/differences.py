@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from jocker_protocol.types import Difference
 
+from .platform.commands import Busy
+
 log = logging.getLogger("jocker.check")
 
 
@@ -24,25 +26,32 @@ class Found(NamedTuple):
     mend: Callable[[], Awaitable[object]] | None
 
 
-async def mend(found: Sequence[Found]) -> None:
-    """Mend them, in order."""
+async def mend(found: Sequence[Found]) -> list[bool]:
+    """Mend them, in order; whether each is. What is busy stays a difference, and is in nobody's way."""
+    mended = []
     for each in found:
+        done = each.mend is not None
         if each.mend is not None:
             log.info("%s %s: %s; %s", each.part, each.subject[:64], each.problem, each.remedy)
-            await each.mend()
+            try:
+                await each.mend()
+            except Busy as error:
+                log.warning("%s", error)
+                done = False
+        mended.append(done)
+    return mended
 
 
 async def report(found: Sequence[Found], *, repair: bool) -> list[Difference]:
     """As the protocol has them."""
-    if repair:
-        await mend(found)
+    mended = await mend(found) if repair else [False] * len(found)
     return [
         Difference(
             part=each.part,
             subject=each.subject,
             problem=each.problem,
             remedy=each.remedy,
-            repaired=repair and each.mend is not None,
+            repaired=done,
         )
-        for each in found
+        for each, done in zip(found, mended, strict=True)
     ]

@@ -37,6 +37,10 @@ class PlatformError(PlatformFailed):
         self.argv, self.exit_code, self.stderr = tuple(argv), exit_code, stderr
 
 
+class Busy(PlatformError):
+    """Something is in use, and stays, whole and known, until it is not: to be tried again later."""
+
+
 @dataclass(frozen=True)
 class Completed:
     """A command that ended by itself; of a long standard error only the end is kept."""

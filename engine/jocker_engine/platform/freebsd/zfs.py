@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import trio
 
-from ..commands import Commands, Completed, PlatformError
+from ..commands import Busy, Commands, Completed, PlatformError
 from ..interfaces import Change, Content, Inventory
 from ..work import work
 from . import datasets as zfs
@@ -346,7 +346,7 @@ class ZfsStorage(ZfsVolumes):
                 await self._promote_one(dataset)
             said = await self._run(*zfs.destroy(dataset, force="@" not in dataset), fine=("absent",))
             if said == "busy":
-                raise PlatformError(
+                raise Busy(
                     f"storage zfs: {dataset} is busy and stays for now; stop what uses it "
                     f"(`fstat -f {path or dataset}` or `fuser -vm` tells), and remove it again"
                 )
