@@ -29,9 +29,11 @@ def faulty(request: pytest.FixtureRequest) -> Iterator[FaultyEngine]:
 
 def test_boundaries(faulty: FaultyEngine) -> None:
     tally = Tally()
-    boundaries.run(faulty, tally, every=16)
+    alike = ("import", "commit")  # for a sample: their steps are those of load, and of a running one's commit
+    sample = [operation for operation in boundaries.OPERATIONS if operation.name not in alike]
+    boundaries.run(faulty, tally, every=16, operations=sample)
     assert not tally.lost, tally.table()
-    assert len(tally.injected) == len(boundaries.OPERATIONS)
+    assert len(tally.injected) == len(sample)
 
 
 def test_boundaries_on_zfs(pool: str) -> None:
