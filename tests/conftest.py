@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -16,6 +17,9 @@ import pools
 from engines import Engine
 
 pytest_plugins = ("conformance",)
+
+# A shell without job control starts what is in its background with SIGINT ignored, and so would be all that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def need(condition: object, reason: str) -> None:

@@ -148,3 +148,22 @@ async def test_errors_of_work(tmp_path: Path) -> None:
         await work(Commands(), "tree_size", wrong=1)
     with pytest.raises(PlatformError, match=r"^worker nothing crashed: KeyError"):
         await work(Commands(), "nothing")
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+async def test_a_stream_that_is_not_wanted_any_more(tmp_path: Path, heeds: bool) -> None:
+    """It may take away what it has half made; who does not heed that is killed."""
+    half, pids = tmp_path / "half", tmp_path / "pids"
+    tidy = f"trap 'rm {half}; exit 1' TERM; echo > {half}; echo $$ > {pids}; while :; do sleep 0.05; done"
+    argv = ["sh", "-c", tidy] if heeds else ["sh", "-c", SCRIPT, "sh", str(pids)]
+    with trio.fail_after(LIMIT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Commands().stream, argv)
+            while not pids.exists() or not pids.read_text().endswith("\n"):
+                await trio.sleep(0.01)
+            found = [int(pid) for pid in pids.read_text().split()]
+            nursery.cancel_scope.cancel()
+        assert not half.exists()
+        for pid in found:
+            while not gone(pid):
+                await trio.sleep(0.01)

@@ -24,6 +24,8 @@ _ENVIRONMENT = {
 
 _SAID = 4096
 """Bytes of standard error that are kept, the last ones: an error goes over the wire."""
+_GRACE = 2.0
+"""Seconds that a command has to end in good order."""
 
 
 class PlatformError(PlatformFailed):
@@ -109,7 +111,7 @@ class Commands:
         """Run with `pieces` as standard input, and give standard output to `into`, without a time limit.
 
         A command that ends before it has read all is let; cancelled, or when `pieces` or `into` raises, its process
-        group is killed. Raises PlatformError: no such program.
+        group gets TERM, and KILL when it does not heed that. Raises PlatformError: no such program.
         """
         try:
             process = await trio.lowlevel.open_process(
@@ -147,8 +149,7 @@ class Commands:
         finally:
             with trio.CancelScope(shield=True):
                 if process.returncode is None:
-                    await _kill_group(process)
-                    await process.wait()
+                    await _end_group(process)
                 for pipe in (process.stdin, process.stdout, process.stderr):
                     if pipe is not None:
                         await pipe.aclose()
@@ -180,6 +181,18 @@ async def _take(process: trio.Process, said: bytearray) -> None:
     async for data in process.stderr:
         said += data
         del said[: -_SAID * 4]
+
+
+async def _end_group(process: trio.Process) -> None:
+    """In good order where that can be: a worker takes away what it has half made."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+    with trio.move_on_after(_GRACE):
+        await process.wait()
+    await _kill_group(process)
+    await process.wait()
 
 
 async def _kill_group(process: trio.Process) -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
+from types import FrameType
 
 OPERATIONS = {
     "apply_layer": "applylayer",
@@ -64,8 +66,14 @@ ANSWERS = (
 """Errors that are one line for the user; by name, so that their modules need not be imported."""
 
 
+def _end(signum: int, frame: FrameType | None) -> None:
+    """Not wanted any more: what is half made is taken away on the way out."""
+    sys.exit(128 + signum)
+
+
 def main() -> None:
     """Do it."""
+    signal.signal(signal.SIGTERM, _end)
     operation = sys.argv[1]
     streamed = len(sys.argv) > 2
     params = json.loads(sys.argv[2]) if streamed else json.load(sys.stdin)
