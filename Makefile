@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	sh etc/host-packages.sh
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

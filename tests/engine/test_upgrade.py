@@ -64,7 +64,11 @@ def test_a_database_of_the_first_release_is_migrated(own: Engine) -> None:
     shutil.rmtree(os.path.join(own.root, "recipes"))
     with sqlite3.connect(os.path.join(own.root, "jocker.sqlite")) as database:
         database.executescript(
-            """DROP TABLE events;
+            """DROP TABLE published;
+            DROP TABLE addresses;
+            DROP TABLE endpoints;
+            DROP TABLE networks;
+            DROP TABLE events;
             DROP INDEX layers_by_diff_id;
             ALTER TABLE layers DROP COLUMN diff_id;
             ALTER TABLE layers DROP COLUMN tar_size;
