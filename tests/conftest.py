@@ -72,18 +72,6 @@ def pool() -> Iterator[str]:
         need(False, str(error))
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Also without pytest-xdist, which has the marker."""
-    config.addinivalue_line("markers", "xdist_group(name): tests that one process runs")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """There is one zfs-fuse on a machine."""
-    for item in items:
-        if "zfs" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("zfs"))
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Of the conformance suite, tests/platform."""
     group = parser.getgroup("jocker")

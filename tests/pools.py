@@ -178,6 +178,7 @@ def _made(directory: str) -> Iterator[str]:
     """The pool; on FreeBSD on a memory disk that is the file (mdconfig(8))."""
     name = "jk" + os.path.basename(directory).rpartition("-")[2].replace("_", "x")
     image, unit = os.path.join(directory, "image"), ""
+    os.makedirs(directory, exist_ok=True)  # the sweep of one that came first may have taken it
     with open(image, "wb") as file:
         file.truncate(SIZE)
     device = image

@@ -114,7 +114,7 @@ class NetworksManager(Actor):
                 else config.default_loopback_name,
                 nat=config.default_gateway_if,
             )
-            return await self._make(wish)
+            return await self._make(wish, others)
         finally:
             self._making_default.set()
             self._making_default = None
@@ -148,13 +148,16 @@ class NetworksManager(Actor):
             )
         return kind or driver.kinds[0]
 
-    async def _make(self, wish: t.NetworkCreate) -> NetworkRecord:
+    async def _make(
+        self, wish: t.NetworkCreate, others: list[tuple[str, str]] | None = None
+    ) -> NetworkRecord:
+        """`others`: what its addresses were chosen by, if they were."""
         kind = await self._need_driver(wish.driver)
         wishes.network_name(wish.name)
         wishes.interface(wish.interface, "interface")
         nat = wishes.interface(wish.nat, "nat")
         id = new_id()
-        others = await self._others()
+        others = await self._others() if others is None else others
         record = NetworkRecord(
             id=id,
             name=wish.name,
