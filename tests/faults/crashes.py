@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -108,7 +109,7 @@ def _restarts(engine: FaultyEngine, actor: str) -> tuple[int, int]:
     asked = engine.jocker("rpc", "system.tree", check=False)
     if asked.returncode != 0:
         return -1, -1
-    return find(engine.rpc("system.tree"), 0) or (-1, -1)
+    return find(json.loads(asked.stdout), 0) or (-1, -1)
 
 
 class Client(threading.Thread):
