@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -32,6 +33,9 @@ PROGRAMS = (
 )
 
 
+_NUMBERS = itertools.count()
+
+
 class Engine:
     """Start, kill and restart an engine; run commands against it."""
 
@@ -44,19 +48,25 @@ class Engine:
         self.process: subprocess.Popen[bytes] | None = None
         self.command = [os.path.join(BIN, "jocker-engine")]
         self.environment: dict[str, str] = {}
+        worker, number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), next(_NUMBERS)
+        self._keys = {  # so that engines side by side do not want the same
+            "default_subnet": f"10.{60 + worker * 10 + number // 250}.{number % 250}.0/24",
+            "default_loopback_name": f"jkt{worker}n{number}",
+        }
 
     def configure(self, **keys: str) -> None:
-        """Give it a configuration file; to be called before `start`."""
-        path = os.path.join(self.root, "config.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(f"{key}: {value}\n" for key, value in keys.items())
-        self.command = [*self.command, "--config", path]
+        """For its configuration file; to be called before `start`."""
+        self._keys.update(keys)
 
     def start(self) -> Engine:
+        config = os.path.join(self.root, "config.yaml")
+        with open(config, "w", encoding="utf-8") as file:
+            file.writelines(f"{key}: {value}\n" for key, value in self._keys.items())
         self.process = subprocess.Popen(
             [
                 *self.command,
-                *("--root", self.data, "--socket", self.socket, "--platform", self.platform),
+                *("--config", config, "--root", self.data),
+                *("--socket", self.socket, "--platform", self.platform),
             ],
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
