@@ -53,6 +53,19 @@ class Completed:
     stderr: str
 
 
+def judged(done: Completed, check: bool) -> Completed:
+    """What a command came to. Raises PlatformError, with `check`, for an exit status other than 0."""
+    if check and done.exit_code != 0:
+        said = " ".join(done.stderr.split()) or "it said nothing"
+        raise PlatformError(
+            f"{os.path.basename(done.argv[0])} failed with exit status {done.exit_code}: {said}",
+            argv=done.argv,
+            exit_code=done.exit_code,
+            stderr=done.stderr,
+        )
+    return done
+
+
 class Commands:
     """Runs commands. `lock_fd` is the descriptor that each of them inherits."""
 
@@ -89,16 +102,8 @@ class Commands:
             except OSError as error:
                 raise PlatformError(f"{argv[0]}: cannot be run: {error.strerror}", argv=argv) from None
             stderr = done.stderr[-_SAID:].decode(errors="replace")
-            if check and done.returncode != 0:
-                said = " ".join(stderr.split()) or "it said nothing"
-                raise PlatformError(
-                    f"{os.path.basename(argv[0])} failed with exit status {done.returncode}: {said}",
-                    argv=argv,
-                    exit_code=done.returncode,
-                    stderr=stderr,
-                )
             stdout = done.stdout.decode(errors="surrogateescape")  # names of files are bytes
-            return Completed(tuple(argv), done.returncode, stdout, stderr)
+            return judged(Completed(tuple(argv), done.returncode, stdout, stderr), check)
         raise PlatformError(f"{argv[0]} did not end within {timeout:g} s and was killed", argv=argv)
 
     async def stream(

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from .commands import Commands, Completed, PlatformError
+from .commands import Commands, Completed, judged
 
 _RANDOM = tuple(
     (kind, re.compile(pattern))
@@ -137,16 +137,3 @@ class Replayer(Commands):
         assert isinstance(code, int)
         done = Completed(tuple(argv), code, fill(str(answer["stdout"])), fill(str(answer.get("stderr", ""))))
         return judged(done, check)
-
-
-def judged(done: Completed, check: bool) -> Completed:
-    """As Commands.run does with `check`. Raises PlatformError."""
-    if check and done.exit_code != 0:
-        said = " ".join(done.stderr.split()) or "it said nothing"
-        raise PlatformError(
-            f"{done.argv[0]} failed with exit status {done.exit_code}: {said}",
-            argv=done.argv,
-            exit_code=done.exit_code,
-            stderr=done.stderr,
-        )
-    return done
