@@ -168,7 +168,6 @@ class Run:
             exit_code, error = await link.wait(), ""
         except ShimLost:
             exit_code, error = self._from_status_file()
-            await self._forget_socket()
         finally:
             self._link = None
             with trio.CancelScope(shield=True):
@@ -185,12 +184,6 @@ class Run:
                 "container %s: whether it ran out of memory is not known: %s", self._record.name, error
             )
             return 0
-
-    async def _forget_socket(self) -> None:
-        """A shim that was killed leaves its socket behind; `connect` removes one that nobody listens on."""
-        link = await connect(self._house.layout.run, self._id[:12])
-        if link is not None:
-            await link.aclose()
 
     def _from_status_file(self) -> tuple[int, str]:
         status = read_status(self._status_file)

@@ -6,6 +6,7 @@ here are duplicated into the shim: the caller closes its own after the call.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -82,7 +83,11 @@ class _Channel:
 
 
 class ShimLink:
-    """The engine's connection to one shim. Closing it leaves a process that was started alone."""
+    """The engine's connection to one shim. Closing it leaves a process that was started alone.
+
+    The socket of a shim that is lost is removed before anybody is told: a dying process closes its descriptors
+    one after the other, so that for a moment its socket can still be connected to.
+    """
 
     def __init__(self, path: str, channel: _Channel) -> None:
         self._path = path
@@ -100,8 +105,7 @@ class ShimLink:
             "launch": launch.to_json(),
             "clients": [{"framing": framing, "stdin": stdin} for _, framing, stdin in clients],
         }
-        await self._channel.send(request, [fd for fd, _, _ in clients])
-        pid: int = (await self._event())["pid"]
+        pid: int = (await self._event(request, [fd for fd, _, _ in clients]))["pid"]
         return pid
 
     async def watch(self) -> int:
@@ -109,8 +113,7 @@ class ShimLink:
 
         Raises ShimLost, StartFailed.
         """
-        await self._channel.send({"op": "watch"})
-        pid: int = (await self._event()).get("pid", 0)
+        pid: int = (await self._event({"op": "watch"})).get("pid", 0)
         return pid
 
     async def wait(self) -> int:
@@ -152,8 +155,15 @@ class ShimLink:
         finally:
             channel.close()
 
-    async def _event(self) -> dict[str, Any]:
-        return await _event(self._channel)
+    async def _event(self, request: dict[str, Any] | None = None, fds: Sequence[int] = ()) -> dict[str, Any]:
+        """The shim's next word, here to `request`."""
+        try:
+            if request is not None:
+                await self._channel.send(request, fds)
+            return await _event(self._channel)
+        except ShimLost:
+            _forget(self._path)
+            raise
 
 
 class Zygote:
@@ -248,15 +258,17 @@ async def _connect(path: str) -> _Channel | None:
         return None
     except ConnectionRefusedError:
         sock.close()
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+        _forget(path)
         return None
     except BaseException:
         sock.close()
         raise
     return _Channel(sock)
+
+
+def _forget(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 async def _event(channel: _Channel) -> dict[str, Any]:

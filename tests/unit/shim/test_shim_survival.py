@@ -9,12 +9,14 @@ import os
 import shutil
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 import trio
 from shim_bench import Client, alive, bench, eventually, parent
 
 from jocker_engine.platform.shims import ShimLost, ShimRefused, StartFailed, Zygote, connect, read_status
+from jocker_engine.shim.launch import Launch
 from jocker_protocol import wire
 
 
@@ -44,6 +46,26 @@ async def test_a_process_that_ends_while_nobody_looks() -> None:
         assert status is not None
         assert status["exit_code"] == 3
         assert b.texts() == b"late\n"
+
+
+@pytest.mark.parametrize("word", ["watch", "start"])
+async def test_the_socket_of_a_dying_shim_goes_though_it_still_listens(word: str, tmp_path: Path) -> None:
+    """A killed process closes what it has connected first or its listener first, as the descriptors are numbered."""
+    path = tmp_path / "abcdefabcdef"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        link = await connect(str(tmp_path), path.name)
+        assert link is not None
+        listener.accept()[0].close()
+        with pytest.raises(ShimLost):
+            await (
+                link.watch()
+                if word == "watch"
+                else link.start(Launch(enter="chroot", argv=["true"], status=""))
+            )
+        assert not path.exists()
+        await link.aclose()
 
 
 async def test_shims_outlive_the_zygote() -> None:
