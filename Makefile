@@ -3,6 +3,9 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 
+# Where the environment forbids writing byte code, every command would compile its modules anew.
+COMPILED = $(BIN)/python -m compileall -q protocol engine client
+
 .PHONY: demo test lint bench faults clean
 
 $(VENV)/.installed: pyproject.toml
@@ -12,10 +15,12 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed
 	sh etc/host-packages.sh
+	$(COMPILED)
 	PATH="$$PWD/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(VENV)/.installed
 	sh etc/host-packages.sh
+	$(COMPILED)
 	$(BIN)/pytest -n 3
 
 lint: $(VENV)/.installed
@@ -25,10 +30,12 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	sh etc/host-packages.sh
+	$(COMPILED)
 	$(BIN)/python tests/bench/run.py
 
 faults: $(VENV)/.installed
 	sh etc/host-packages.sh
+	$(COMPILED)
 	$(BIN)/python tests/faults/run.py
 
 clean:

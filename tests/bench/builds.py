@@ -1,7 +1,6 @@
 """Builds beside docker's and buildah's, in one run: seven steps that print into a file, uncached and cached.
 
-docker needs its daemon; buildah runs with the isolation that works here, and with a store of its own. Who is not
-there is named, not guessed.
+buildah runs with the isolation that works here, and with a store of its own. Who is not there is named, not guessed.
 """
 
 from __future__ import annotations
@@ -34,11 +33,16 @@ class Builder:
         self.cached: list[float] = []
 
 
-def compare(engine: Engine, rounds: int = 5) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-    """(title, [(name, median in milliseconds)]), who is compared with first; they take turns."""
+def compare(
+    engine: Engine, docker: list[str], rounds: int = 5
+) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+    """(title, [(name, median in milliseconds)]), who is compared with first; they take turns.
+
+    `docker`: the command that speaks to its daemon, [] if there is none.
+    """
     with tempfile.TemporaryDirectory(prefix="jk-bench-", dir="/tmp") as directory:
-        with _docker(engine, directory) as docker, _buildah(engine, directory) as buildah:
-            builders = [*docker, *buildah, _jocker(engine, directory)]
+        with _buildah(engine, directory) as buildah:
+            builders = [*_docker(docker, engine, directory), *buildah, _jocker(engine, directory)]
             for _ in range(rounds):
                 for builder in builders:
                     builder.uncached.append(_timed(lambda builder=builder: builder.build(False)))
@@ -62,12 +66,13 @@ def _context(directory: str, name: str, base: str) -> str:
     return path
 
 
-def _quiet(*argv: str) -> str:
-    done = subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def _quiet(*argv: str, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env)
     return done.stdout.strip()
 
 
-def _base_tar(engine: Engine, directory: str) -> str:
+def base_tar(engine: Engine, directory: str) -> str:
+    """The content of the image `base`."""
     tar = os.path.join(directory, "base.tar")
     if not os.path.exists(tar):
         root = os.path.dirname(glob.glob(f"{engine.data}/*/layers/*/*/bin")[0])
@@ -84,26 +89,19 @@ def _jocker(engine: Engine, directory: str) -> Builder:
     return Builder("jocker build", build)
 
 
-@contextmanager
-def _docker(engine: Engine, directory: str) -> Iterator[list[Builder]]:
-    if (
-        not shutil.which("docker")
-        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
-    ):
-        print("  (docker: its daemon does not run here)")
-        yield []
+def _docker(docker: list[str], engine: Engine, directory: str) -> Iterator[Builder]:
+    """By its own builder: BuildKit is a program of its own (buildx)."""
+    if not docker:
         return
     context = _context(directory, "docker", _BASE)
-    _quiet("docker", "import", _base_tar(engine, directory), _BASE)
+    _quiet(*docker, "import", base_tar(engine, directory), _BASE)
 
     def build(cached: bool) -> None:
         options = [] if cached else ["--no-cache"]
-        _quiet("docker", "build", *options, "--network", "host", "-t", "jocker-bench-built", context)
+        command = (*docker, "build", *options, "--network", "none", "-t", "jocker-bench-built", context)
+        _quiet(*command, env={**os.environ, "DOCKER_BUILDKIT": "0"})
 
-    try:
-        yield [Builder("docker build", build)]
-    finally:
-        _quiet("docker", "rmi", "-f", "jocker-bench-built", _BASE)
+    yield Builder("docker build (its own builder)", build)
 
 
 @contextmanager
@@ -124,7 +122,7 @@ def _buildah(engine: Engine, directory: str) -> Iterator[list[Builder]]:
     try:
         try:
             container = _quiet(*store, "from", "scratch")
-            _quiet(*store, "add", container, _base_tar(engine, directory), "/")
+            _quiet(*store, "add", container, base_tar(engine, directory), "/")
             _quiet(*store, "commit", container, _BASE)
             for isolation in ("oci", "chroot"):
                 try:

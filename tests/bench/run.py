@@ -5,7 +5,6 @@ Prints a line per measure: the median of several runs, and its ratio to the firs
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from collections.abc import Callable
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import builds
+import dockerd
 import network
 
 from conftest import why_not
@@ -47,14 +47,23 @@ def group(title: str, rows: list[tuple[str, float]]) -> None:
         print(f"  {name:<44} {value:9.1f} ms   {value / rows[0][1]:6.2f} x")
 
 
-OTHERS = {
-    "podman": (
-        *("--runtime", "runc", "--cgroup-manager", "cgroupfs", "run", "--rm", "--network", "none"),
-        *("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"),
-    ),
-    "docker": ("run", "--rm", "--network", "none"),
-}
-"""Program -> how it runs a container as ours are run."""
+PODMAN = ("podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs")
+_LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
+"""podman asks for more than a container here may have."""
+
+
+def run_of(command: list[str], options: tuple[str, ...], tar: str) -> list[tuple[str, float]]:
+    """Another's `run --rm` of the base in `tar`, run as ours is; none if it cannot be used here: why is printed."""
+    if not command:
+        return []
+    run = (*command, "run", "--rm", "--network", "none", *options, "jocker-bench", "true")
+    try:
+        quiet(*command, "import", tar, "jocker-bench")
+        quiet(*run)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"  ({command[0]} cannot be used here: {error})")
+        return []
+    return [(f"{command[0]} run --rm", median(lambda: quiet(*run)))]
 
 
 def bare_runc(bundle: str) -> Callable[[], None]:
@@ -86,6 +95,13 @@ def pss(pid: int) -> int:
 
 
 def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="jk-bench-", dir="/tmp") as own, dockerd.daemon(own) as docker:
+        measure(own, docker)
+    network.main()
+
+
+def measure(own: str, docker: list[str]) -> None:
+    """All but networks. `own`: an empty directory; `docker`: the command that speaks to its daemon, or []."""
     platform = "portable" if why_not("linux") else "linux"
     engine = Engine(platform).start()
     try:
@@ -112,18 +128,9 @@ def main() -> None:
             rows.append(
                 ("jocker run --rm base true", median(lambda: engine.jocker("run", "--rm", "base", "true")))
             )
-        for other, options in OTHERS.items():
-            tar = f"{engine.root}/base.tar"
-            tree = glob.glob(f"{engine.root}/*/layers/*/*/bin")[0]
-            command = (other, *options, "jocker-bench", "true")
-            try:
-                quiet("tar", "-cf", tar, "-C", os.path.dirname(tree), ".")
-                quiet(other, "import", tar, "jocker-bench")
-                quiet(*command)
-            except (OSError, subprocess.CalledProcessError) as error:
-                print(f"  ({other} cannot be used here: {error})")
-            else:
-                rows.append((f"{other} run --rm", median(lambda command=command: quiet(*command))))  # type: ignore[misc]
+        tar = builds.base_tar(engine, own)
+        rows += run_of(list(PODMAN), _LIMITS, tar)
+        rows += run_of(docker, (), tar)
         group("run", rows)
         assert engine.process is not None
         zygote = next(
@@ -133,11 +140,10 @@ def main() -> None:
             if node["name"] == "zygote"
         )
         print(f"\nidle engine + zygote: {(pss(engine.process.pid) + pss(zygote)) / 1024:.1f} MiB PSS")
-        for title, rows in builds.compare(engine):
+        for title, rows in builds.compare(engine, docker):
             group(title, rows)
     finally:
         engine.close()
-    network.main()
 
 
 if __name__ == "__main__":

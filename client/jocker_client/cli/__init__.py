@@ -14,13 +14,13 @@ import click
 
 from ..connection import Connection
 
-_C, _I, _V, _S, _N, _A = "containers", "images", "volumes", "system", "networks", "archives"
+_C, _I, _V, _S, _N, _A, _F = "containers", "images", "volumes", "system", "networks", "archives", "foreground"
 
 CONTAINER = {
-    "attach": (_C, "attach"), "cp": ("cp", "cp"), "create": (_C, "create"), "exec": (_C, "exec_"), "inspect": (_C, "inspect"),
-    "kill": (_C, "kill"), "logs": ("logs", "logs"), "ls": (_C, "ps"), "list": (_C, "ps"), "ps": (_C, "ps"),
-    "port": (_N, "port"), "rename": (_C, "rename"), "restart": (_C, "restart"), "rm": (_C, "rm"), "run": (_C, "run"),
-    "start": (_C, "start"), "stop": (_C, "stop"), "wait": (_C, "wait"),
+    "attach": (_F, "attach"), "cp": ("cp", "cp"), "create": ("run", "create"), "exec": (_F, "exec_"), "inspect": (_C, "inspect"),
+    "kill": (_C, "kill"), "logs": ("logs", "logs"), "ls": ("ps", "ps"), "list": ("ps", "ps"), "ps": ("ps", "ps"),
+    "port": (_N, "port"), "rename": (_C, "rename"), "restart": (_C, "restart"), "rm": (_C, "rm"), "run": ("run", "run"),
+    "start": (_F, "start"), "stop": (_C, "stop"), "wait": (_C, "wait"),
     "commit": (_A, "commit"), "diff": (_A, "diff"), "export": (_A, "export"),
     "pause": ("watch", "pause"), "stats": ("watch", "stats"), "top": ("watch", "top"),
     "unpause": ("watch", "unpause"), "update": ("watch", "update"),
@@ -160,8 +160,8 @@ def _point_at(data: dict[str, Any]) -> None:
         print(excerpt([""] * (line - 1) + [source], line, line, data.get("column", 1)), file=sys.stderr)
 
 
-def main() -> None:
-    """The entry point: every way to end has its exit status, and no traceback without -D."""
+def main() -> int:
+    """The exit status: every way to end has its own, and no traceback without -D."""
     args = sys.argv[1:]
     debug = bool({"-D", "--debug"} & set(args[:4]))
     from jocker_protocol.errors import JockerError
@@ -196,4 +196,4 @@ def main() -> None:
             raise
         print(f"jocker: {error.filename or 'error'}: {error.strerror or error}", file=sys.stderr)
         code = fails_with
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0

@@ -12,6 +12,14 @@ from jocker_protocol.errors import JockerError
 
 from ..connection import Connection
 
+COMMAND_FOLLOWS: dict[str, Any] = {
+    "ignore_unknown_options": True,
+    "allow_interspersed_args": False,
+    "help_option_names": ["--help"],
+}
+"""Settings of a command whose last argument is another command, with options of its own."""
+CONTAINERS = click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
+
 
 def env(values: Iterable[str], files: Iterable[str] = ()) -> list[str]:
     """-e NAME=VALUE, -e NAME (the client's own value, if it has one), --env-file."""

@@ -1,0 +1,64 @@
+"""`run` and `create`: the commands that know every option of a container."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jocker_protocol.errors import NotFound
+
+from . import options
+from .creation import create as create_container
+from .creation import creation
+from .foreground import follow
+
+
+@click.command(context_settings=options.COMMAND_FOLLOWS)
+@creation
+@click.pass_context
+def create(ctx: click.Context, /, **given: Any) -> None:
+    """Make a container, not started."""
+    click.echo(create_container(ctx.obj.engine, given))
+
+
+@click.command(context_settings=options.COMMAND_FOLLOWS)
+@click.option("-d", "--detach", is_flag=True, help="Print its id and leave it running.")
+@click.option("--cidfile", default=None, metavar="FILE", help="Write its id to this file.")
+@creation
+@click.pass_context
+def run(ctx: click.Context, /, detach: bool, cidfile: str | None, **given: Any) -> None:
+    """Make a container from IMAGE and start it."""
+    from . import terminal
+
+    if given["tty"] and given["interactive"] and not detach:
+        terminal.require_terminal()
+    engine = ctx.obj.engine
+    if cidfile:
+        with open(cidfile, "x", encoding="utf-8") as file:
+            container = create_container(engine, given)
+            file.write(container)
+    else:
+        container = create_container(engine, given)
+    if detach:
+        engine.call("container.start", container=container)
+        click.echo(container)
+        return
+    ended = False
+    try:
+        follow(ctx, container, stdin=given["interactive"], tty=given["tty"])
+    except click.exceptions.Exit:
+        ended = True
+        raise
+    finally:
+        if given["auto_remove"]:
+            _await_removal(engine, container, ended)
+
+
+def _await_removal(engine: Any, container: str, ended: bool) -> None:
+    """What --rm promises is true when the command has ended; one that was left, by its user or its reader, runs on."""
+    try:
+        if ended or engine.call("container.inspect", container=container)["state"]["status"] != "running":
+            engine.call("container.wait", container=container, condition="removed")
+    except NotFound:
+        pass
