@@ -23,7 +23,8 @@ from .launch import Launch
 IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 """What a shim ignores, and a container's process must not."""
 
-_DEFAULTED = (*IGNORED, signal.SIGCHLD, signal.SIGXFSZ)
+_DEFAULTED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+"""All: what starts an engine in the background may have made it ignore INT, QUIT or HUP, and that is inherited."""
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _REPORT_SIZE = 1 << 16
 
@@ -149,6 +150,7 @@ def _fork(become: Callable[[], NoReturn], stdio: tuple[int, ...]) -> int:
             signal.set_wakeup_fd(-1)
             for signum in _DEFAULTED:
                 signal.signal(signum, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             for number, fd in enumerate(stdio):
                 os.dup2(fd, number)
             become()

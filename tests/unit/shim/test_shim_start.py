@@ -144,6 +144,21 @@ async def test_nothing_of_the_engine_leaks_in() -> None:
         assert len(os.listdir(f"/proc/{b.zygote.pid}/fd")) == 4  # and the engine's socket
 
 
+async def test_what_the_engine_ignores_or_blocks_the_process_does_not() -> None:
+    deaf = {signum: signal.signal(signum, signal.SIG_IGN) for signum in (signal.SIGHUP, signal.SIGQUIT)}
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+    try:
+        async with bench() as b:
+            link = await b.sh("grep -E 'Sig(Ign|Blk)' /proc/self/status")
+            assert await link.wait() == 0
+            masks = [int(line.split()[1], 16) & ~(3 << 31) for line in b.texts().decode().splitlines()]
+            assert masks == [0, 0]
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
+        for signum, before in deaf.items():
+            signal.signal(signum, before)
+
+
 async def test_a_session_of_its_own() -> None:
     async with bench() as b:
         link = await b.sh("kill -KILL 0")  # its whole process group, in which the shim must not be
