@@ -15,6 +15,7 @@ import pytest
 from conftest import need
 from jocker_engine.platform.commands import Commands, PlatformError
 from jocker_engine.platform.interfaces import Bind, Isolation, Process
+from jocker_engine.platform.portable import chroot
 from jocker_engine.platform.portable.chroot import ChrootRuntime
 from jocker_engine.platform.worker.hostroot import host_root
 
@@ -132,6 +133,23 @@ async def test_destroy_and_inventory(runtime: ChrootRuntime, isolation: Isolatio
         assert await runtime.inventory() == frozenset()
     assert os.listdir(isolation.directory) == []
     await runtime.kill_all("c1", 2**22 + 1)
+
+
+async def test_an_exec_joins_the_process_that_was_there_first(
+    runtime: ChrootRuntime, isolation: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of processes begin anew: a child that is about to end can have a smaller one than the main process."""
+    need(sys.platform == "linux", "needs /proc")
+    table = {20: ("S", 100, 50), 30: ("S", 7, 60), 100: ("S", 7, 50)}  # pid -> state, parent, start
+
+    def stat(pid: int) -> list[bytes]:
+        state, parent, start = table[pid]
+        return [word.encode() for word in (state, str(parent), *["0"] * 17, str(start))]
+
+    monkeypatch.setattr(chroot, "_processes", lambda rootfs: sorted(table))
+    monkeypatch.setattr(chroot, "_stat", stat)
+    await runtime.prepare(isolation, PROCESS)
+    assert (await runtime.launch_exec(isolation, PROCESS, "e1")).join_pid == 100
 
 
 async def test_kill_all_finds_processes_by_their_root(

@@ -80,9 +80,10 @@ class ChrootRuntime:
 
     async def launch_exec(self, isolation: Isolation, process: Process, key: str) -> Launch:
         pids = _processes(isolation.rootfs) if _LINUX else []
-        if _LINUX and not pids:
+        first = _first(pids)
+        if _LINUX and not first:
             raise PlatformError(f"container {isolation.id} has no process")
-        launch = _launch(isolation, process, join_pid=min(pids, default=0))
+        launch = _launch(isolation, process, join_pid=first)
         if not launch.user_namespace:
             return launch
         uid, gid = _only_id(launch.join_pid, "uid"), _only_id(launch.join_pid, "gid")
@@ -359,6 +360,14 @@ def _stat(pid: int) -> list[bytes]:
             return file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def _first(pids: list[int]) -> int:
+    """The one that the others come from, which is not the one of the smallest number: numbers begin anew. 0: all are gone."""
+    found = {pid: stat for pid in pids if (stat := _stat(pid))}
+    # Fields 4 and 22 of proc_pid_stat(5). Orphans have a parent outside, too; they started later.
+    began = {pid: int(stat[19]) for pid, stat in found.items() if int(stat[1]) not in found}
+    return min(began, key=lambda pid: (began[pid], pid), default=0)
 
 
 def _kill(pid: int, signum: int) -> None:
