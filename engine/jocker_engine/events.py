@@ -16,7 +16,8 @@ from jocker_protocol import types as t
 from jocker_protocol.errors import InvalidParams
 
 from .clock import canonical, now, seconds_between
-from .db.store import Grown, Store, trim_events
+from .db.statements import trim_events
+from .db.store import Grown, Store
 from .filters import Filters
 from .otp import Actor, handles
 

@@ -7,7 +7,6 @@ Gone). Only handlers change the state, along the lifecycle table, and only after
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from typing import Any
 
@@ -17,27 +16,21 @@ import trio
 from jocker_protocol import types as t
 from jocker_protocol.errors import CannotStart, Conflict, InvalidState, JockerError
 
-from ..clock import boot_id, new_id, now, seconds_between
-from ..db import store as sql
+from ..clock import boot_id, now, seconds_between
+from ..db import statements as sql
 from ..db.database import Statement
 from ..house import House
 from ..otp import ActorDown, Reply, handles
-from ..platform.shims import ShimLost, ShimRefused
-from ..shim.launch import LogRequest
 from ..volumes.manager import Sweep
-from . import execs, health, journal, lifecycle, links, restarts
+from . import health, journal, lifecycle, links, restarts
+from .clients import Clients
 from .copying import Opened
 from .detail import describe
 from .messages import (
     Again,
-    Attach,
-    CheckAttach,
-    CheckExec,
-    Exec,
     Exited,
     Found,
     Gone,
-    Logs,
     NotStarted,
     Probed,
     Quit,
@@ -58,22 +51,21 @@ _WRITE_AGAIN = 1.0
 log = logging.getLogger("jocker.containers")
 
 
-class Container(Upkeep, Opened):
+class Container(Upkeep, Clients, Opened):
     """See the module."""
 
     answers = (JockerError, OSError, sqlite3.Error, ActorDown)
 
     def __init__(self, house: House, container: str) -> None:
+        super().__init__()
         self._house = house
         self._id = container
-        self._parked: list[tuple[int, str, bool]] = []
         self._starters: list[Reply] = []
         self._stoppers: list[Reply] = []
         self._waiters: list[Reply] = []
         self._removers: list[Reply] = []
         self._remove_at_exit: t.ContainerRemove | None = None
         self._stop_at_start: t.ContainerStop | None = None
-        self._execs: set[str] = set()
         self._exited = trio.Event()
         self._settled = trio.Event()
         """It is known what became of the process of an earlier life."""
@@ -106,10 +98,6 @@ class Container(Upkeep, Opened):
         elif status == "restarting":
             self._start_after(self._backoff.next(0))
 
-    async def terminate(self, reason: BaseException | None) -> None:
-        for fd, _, _ in self._parked:
-            os.close(fd)
-
     def detail(self) -> str:
         return f"{self._record.name} {self._record.state.status}"
 
@@ -141,10 +129,6 @@ class Container(Upkeep, Opened):
 
     def _event(self, action: str, **facts: str) -> Statement:
         return journal.event(self._record, action, **facts)
-
-    @property
-    def _status(self) -> str:
-        return self._record.state.status
 
     # --- start ---
 
@@ -468,71 +452,6 @@ class Container(Upkeep, Opened):
             reply.send(t.ExitStatus(exit_code=state.exit_code, error=state.error))
         self._removers.clear()
         self.stop()
-
-    # --- clients of the process ---
-
-    @handles(CheckAttach)
-    async def check_attach(self, message: CheckAttach) -> str:
-        if self._status not in ("created", "exited", "starting", "running", "stopping"):
-            raise lifecycle.refusal(self._record.name, self._status, "attach")
-        return self._id
-
-    @handles(Attach)
-    async def attach(self, message: Attach) -> t.Done:
-        stdin = message.stdin and self._record.interactive
-        if self._status in ("created", "exited"):
-            self._parked.append((message.fd, message.framing, stdin))
-            return t.Done()
-        self.answer_later(self._attach, message, stdin)
-        return t.Done()
-
-    async def _attach(self, message: Attach, stdin: bool) -> t.Done:
-        try:
-            await self._run.attach(message.fd, message.framing, stdin=stdin, logs=message.logs)
-        except (ShimRefused, ShimLost) as error:
-            raise InvalidState(f"cannot attach to container {self._record.name}: {error}") from None
-        finally:
-            os.close(message.fd)
-        return t.Done()
-
-    @handles(CheckExec)
-    async def check_exec(self, message: CheckExec) -> str:
-        if self._status != "running":
-            raise lifecycle.refusal(self._record.name, self._status, "exec")
-        return self._id
-
-    @handles(Exec)
-    async def exec_(self, message: Exec) -> str:
-        """Answered with the exec's id when its process runs; for a client also when it could not be started,
-        which the shim tells it.
-        """
-        key = new_id()[:12]
-        if self._status != "running":
-            if message.fd >= 0:
-                os.close(message.fd)
-            raise lifecycle.refusal(self._record.name, self._status, "exec")
-        self.spawn(self._exec, key, message, self.defer())
-        return key
-
-    async def _exec(self, key: str, message: Exec, started: Reply) -> None:
-        self._execs.add(key)
-        try:
-            await execs.run(self._house, self._record, key, message, started)
-        finally:
-            self._execs.discard(key)
-
-    @handles(Logs)
-    async def logs(self, message: Logs) -> tuple[str, LogRequest]:
-        wish, layout = message.wish, self._house.layout
-        alive = self._status in lifecycle.ALIVE
-        return self._id, LogRequest(
-            log=layout.container_log(self._id),
-            follow=wish.follow and alive,
-            tail=wish.tail,
-            since=wish.since,
-            until=wish.until,
-            socket=os.path.join(layout.run, self._id[:12]) if alive else "",
-        )
 
     # --- facts ---
 

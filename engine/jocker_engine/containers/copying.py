@@ -22,6 +22,7 @@ from ..otp import Actor, NoSuchActor, Poisoned, handles
 from ..platform.work import work, work_streamed
 from . import lifecycle
 from .messages import CloseFiles, CopyFrom, CopyTo, OpenFiles
+from .part import Part
 from .surroundings import isolation
 
 _SEEN = ("running", "paused", "stopping")
@@ -40,15 +41,12 @@ class Files(NamedTuple):
         return self._asdict()
 
 
-class Opened(Actor):
+class Opened(Part):
     """The part of a container's actor that gives access to its files."""
-
-    _house: House
-    _record: ContainerRecord
 
     @handles(OpenFiles)
     async def open_files(self, message: OpenFiles) -> None:
-        status = self._record.state.status
+        status = self._status
         if status not in ("created", "exited", "restarting", *_SEEN):
             raise lifecycle.refusal(self._record.name, status, "copy")
         self.answer_later(self._open_files, status in _SEEN)
@@ -65,7 +63,7 @@ class Opened(Actor):
     @handles(CloseFiles)
     async def close_files(self, message: CloseFiles) -> None:
         """Here and now, so that no start comes between the look at the state and the unmounting."""
-        if self._record.state.status not in lifecycle.ALIVE:
+        if self._status not in lifecycle.ALIVE:
             await self._house.drivers.storage.unmount(self._record.id)
 
 

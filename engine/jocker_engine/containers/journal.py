@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..clock import now
 from ..db.database import Statement
 from ..db.records import ContainerRecord
-from ..db.store import happened
+from ..db.statements import happened
 
 
 def event(record: ContainerRecord, action: str, **facts: str) -> Statement:

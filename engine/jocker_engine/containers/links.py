@@ -14,7 +14,7 @@ from jocker_protocol.errors import Conflict, InvalidParams, InvalidState, Jocker
 from ..clock import now
 from ..db import network_store as sql
 from ..db.records import ContainerRecord
-from ..db.store import happened
+from ..db.statements import happened
 from ..house import House
 from ..networks.wishes import ALONE
 from ..otp import ActorDown

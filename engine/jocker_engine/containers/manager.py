@@ -17,7 +17,7 @@ from jocker_protocol import types as t
 from jocker_protocol.errors import Conflict, InvalidParams, InvalidState, JockerError, NotFound
 
 from ..clock import new_id, now
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.network_store import add_endpoint
 from ..db.records import ContainerRecord, EndpointRecord, ImageRecord, MountRecord, PublishedRecord
 from ..differences import mend, report

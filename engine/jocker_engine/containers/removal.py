@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.records import ContainerRecord
 from ..house import House
 from . import journal

@@ -17,13 +17,12 @@ from jocker_protocol import types as t
 from jocker_protocol.errors import InvalidParams, InvalidState, JockerError
 from jocker_protocol.limits import Limits
 
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.database import Statement
-from ..db.records import ContainerRecord
-from ..house import House
-from ..otp import Actor, handles
+from ..otp import handles
 from . import lifecycle, restarts
 from .messages import Held, Limited
+from .part import Part
 from .surroundings import isolation
 
 _LIMITS = ("memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids")
@@ -32,12 +31,9 @@ _CHANGEABLE = ("created", "running", "paused", "exited", "restarting")
 log = logging.getLogger("jocker.containers")
 
 
-class Upkeep(Actor):
+class Upkeep(Part):
     """See the module."""
 
-    _house: House
-    _id: str
-    _record: ContainerRecord
     _busy = ""
     """What is under way: "paused", "unpaused", "updated"."""
 
@@ -52,10 +48,6 @@ class Upkeep(Actor):
 
     @abc.abstractmethod
     def _end_probing(self) -> None: ...
-
-    @property
-    def _status(self) -> str:
-        return self._record.state.status
 
     def _begin_act(self, what: str) -> None:
         if self._busy:

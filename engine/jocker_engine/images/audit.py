@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from ..db import store as sql
+from ..db import statements as sql
 from ..differences import Found
 from ..house import House
 from ..platform.interfaces import Isolation

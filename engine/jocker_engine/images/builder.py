@@ -15,7 +15,7 @@ from jocker_protocol import types as t
 from jocker_protocol.errors import BadDockerfile, BuildFailed, InvalidParams, JockerError
 
 from ..clock import now
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.records import ImageRecord
 from ..house import House
 from ..otp import Actor, handles

@@ -15,7 +15,7 @@ from jocker_protocol import types as t
 from jocker_protocol.errors import JockerError
 
 from ..clock import now, seconds_between
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.records import LayerRecord
 from ..house import House
 from ..otp import Actor, Down, Reply, handles

@@ -17,7 +17,7 @@ import trio
 
 from jocker_protocol.errors import JockerError, NotFound
 
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.records import Diff
 from ..db.store import Store
 from ..layout import Layout

@@ -14,7 +14,7 @@ import trio
 from jocker_protocol.types import HistoryEntry, ImageConfig
 
 from ..clock import now, rfc3339
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.database import Statement
 from ..db.records import ImageRecord, LayerRecord
 from ..house import House

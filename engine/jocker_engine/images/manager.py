@@ -17,7 +17,7 @@ from jocker_protocol.errors import Conflict, InUse, InvalidParams, JockerError, 
 from jocker_protocol.patterns import match
 
 from ..clock import new_id
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.records import ContainerRecord, ImageRecord, LayerRecord
 from ..differences import mend, report
 from ..filters import Filters

@@ -21,7 +21,7 @@ from jocker_protocol import types as t
 from jocker_protocol.errors import InvalidParams
 
 from ..clock import new_id, now
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.records import Diff, ImageRecord, LayerRecord
 from ..house import House
 from ..platform.work import work

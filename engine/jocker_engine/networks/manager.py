@@ -18,7 +18,7 @@ from jocker_protocol.errors import Conflict, InUse, InvalidParams, JockerError, 
 from ..clock import new_id, now
 from ..db import network_store as sql
 from ..db.records import EndpointRecord, NetworkRecord, PublishedRecord
-from ..db.store import happened
+from ..db.statements import happened
 from ..differences import mend, report
 from ..filters import Filters
 from ..house import House

@@ -16,7 +16,7 @@ from jocker_protocol import types as t
 from jocker_protocol.errors import Conflict, InUse, InvalidState, JockerError, NotFound
 
 from ..clock import new_id, now
-from ..db import store as sql
+from ..db import statements as sql
 from ..db.database import Statement
 from ..db.records import SnapshotRecord, VolumeRecord
 from ..differences import Found, mend, report
