@@ -1,5 +1,6 @@
 # Works with GNU make and BSD make. Every target sets up .venv by itself.
-PYTHON = python3
+# FreeBSD's packages of Python have no python3 of their own.
+PYTHON = $$(command -v python3 || command -v python3.13 || command -v python3.12 || command -v python3.11)
 VENV = .venv
 BIN = $(VENV)/bin
 

@@ -1,6 +1,14 @@
 #!/bin/sh
 # What the tests and the demo want from the host: installed where that can be done, named where it cannot.
 missing=""
+if [ "$(uname)" = FreeBSD ]; then # all but Python's sqlite3 is in the base system
+    python=.venv/bin/python
+    "$python" -c 'import sqlite3' 2>/dev/null && exit 0
+    missing=$("$python" -c 'import sys; print("py%d%d-sqlite3" % sys.version_info[:2])')
+    [ "$(id -u)" = 0 ] && pkg install -qy "$missing" && exit 0
+    echo "not installed: $missing, without which there is no engine; as root: pkg install $missing" >&2
+    exit 1
+fi
 command -v runc >/dev/null || command -v crun >/dev/null || missing="$missing runc"
 command -v busybox >/dev/null || missing="$missing busybox-static"
 command -v nft >/dev/null || [ "$(uname)" != Linux ] || missing="$missing nftables"

@@ -6,6 +6,7 @@ here=$(dirname "$0")
 root=$(mktemp -d /tmp/jocker-demo.XXXXXX)
 JOCKER_HOST="unix://$root/s"
 export JOCKER_HOST
+echo 'zroot: ""' >"$root/config.yaml" # no dataset that this machine's own engine may have
 engine=""
 
 finish() {
@@ -38,8 +39,8 @@ expect() { # STATUS COMMAND...
     [ "$got" -eq "$wanted" ] || fail "'$*' ended with status $got, not $wanted"
 }
 start_engine() {
-    say "jocker-engine --root $root --socket $root/s &"
-    jocker-engine --root "$root" --socket "$root/s" 2>>"$root/engine.log" &
+    say "jocker-engine --config $root/config.yaml --root $root --socket $root/s &"
+    jocker-engine --config "$root/config.yaml" --root "$root" --socket "$root/s" 2>>"$root/engine.log" &
     engine=$!
     tries=0
     until jocker rpc engine.ping >/dev/null 2>&1; do

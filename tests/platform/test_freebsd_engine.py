@@ -26,15 +26,13 @@ CMD ["sh", "-c", "cat /greeting /built; echo up; exec sleep 1000"]
 
 
 @pytest.fixture
-def engine(request: pytest.FixtureRequest, where: str, tmp_path: Path) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, where: str) -> Iterator[Engine]:
     need(os.geteuid() == 0 and not why_not(PLATFORM), why_not(PLATFORM) or "it needs root")
     made = Engine(PLATFORM, where)
     if FREEBSD:
         dataset = f"{request.getfixturevalue('pool')}/engine"
         os.system(f"zfs create -o mountpoint=none {dataset}")
-        config = tmp_path / "config.yaml"
-        config.write_text(f"zroot: {dataset}\n")
-        made.command = [*made.command, "--config", str(config)]
+        made.configure(zroot=dataset)
     made.start()
     yield made
     made.close()

@@ -8,12 +8,21 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from conftest import need
 from jocker_engine.platform.worker import copytree
-from jocker_engine.platform.worker.copytree import compare_trees, copy_tree, remove_tree, seal_tree, tree_size
+from jocker_engine.platform.worker.copytree import (
+    compare_trees,
+    copy_tree,
+    make_node,
+    remove_tree,
+    seal_tree,
+    tree_size,
+)
 
 ROOT = os.geteuid() == 0
 
@@ -30,7 +39,7 @@ def facts(root: Path) -> dict[str, tuple[object, ...]]:
             content = os.readlink(path)
         xattrs = {
             name: os.getxattr(path, name, follow_symlinks=False)
-            for name in os.listxattr(path, follow_symlinks=False)
+            for name in (os.listxattr(path, follow_symlinks=False) if sys.platform == "linux" else ())
         }
         found[str(path.relative_to(root))] = (
             status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, status.st_rdev, content, xattrs,
@@ -60,6 +69,13 @@ def source(tmp_path: Path) -> Path:
     (root / "dir").chmod(0o1777)
     os.utime(root / "dir", ns=(1, 3_000_000_001))
     return root
+
+
+def test_a_fifo_has_no_device_number(tmp_path: Path) -> None:
+    """On FreeBSD st_rdev of what is no device is NODEV, -1 in Python."""
+    status = SimpleNamespace(st_mode=stat.S_IFIFO | 0o644, st_rdev=-1)
+    assert make_node(str(tmp_path / "fifo"), cast("os.stat_result", status))
+    assert stat.S_ISFIFO(os.stat(tmp_path / "fifo").st_mode)
 
 
 def test_a_copy_keeps_everything(source: Path, tmp_path: Path) -> None:

@@ -16,16 +16,17 @@ from jocker_engine.platform.worker.elf import Elf, Libraries, expand, parse_glib
 
 
 def make_elf(wide: bool, order: str) -> bytes:
-    """A small library: one PT_LOAD over all, PT_INTERP, PT_DYNAMIC with two needed libraries and search
-    paths.
+    """A small library: one PT_LOAD over all, PT_INTERP, PT_DYNAMIC with two needed libraries, search paths, and a
+    library that it is an auxiliary filter of.
     """
-    strings = b"\0liba.so\0libb.so\0/r/one:$ORIGIN/../lib\0/u\0/lib/ld.so\0"
-    at = {text: strings.index(text) for text in (b"liba", b"libb", b"/r/", b"/u", b"/lib/ld")}
+    strings = b"\0liba.so\0libb.so\0/r/one:$ORIGIN/../lib\0/u\0/lib/ld.so\0libsys\0"
+    at = {text: strings.index(text) for text in (b"liba", b"libb", b"/r/", b"/u", b"/lib/ld", b"libsys")}
     base = 0x1000  # addresses are not offsets
     header, entry, start = (64, 56, "64s") if wide else (52, 32, "52s")
     tables = header + 3 * entry
     dynamic_at = tables + len(strings)
-    tags = [(1, at[b"liba"]), (1, at[b"libb"]), (5, base + tables), (15, at[b"/r/"]), (29, at[b"/u"]), (0, 0)]
+    tags = [(1, at[b"liba"]), (1, at[b"libb"]), (5, base + tables), (15, at[b"/r/"]), (29, at[b"/u"])]
+    tags += [(0x7FFFFFFD, at[b"libsys"]), (0, 0)]
     dynamic = b"".join(struct.pack(order + ("qQ" if wide else "iI"), *tag) for tag in tags)
     total = dynamic_at + len(dynamic)
 
@@ -49,7 +50,7 @@ def test_headers(tmp_path: Path, wide: bool, order: str) -> None:
     path.write_bytes(make_elf(wide, order))
     assert read_elf(str(path)) == Elf(
         str(path), (2 if wide else 1, 1 if order == "<" else 2, 62), "/lib/ld.so", ("liba.so", "libb.so"),
-        ("/r/one", "$ORIGIN/../lib"), ("/u",),
+        ("/r/one", "$ORIGIN/../lib"), ("/u",), ("libsys",),
     )  # fmt: skip
 
 

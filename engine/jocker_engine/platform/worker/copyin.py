@@ -11,7 +11,7 @@ import os
 import stat
 
 from ..rootfs import resolve
-from .copytree import TreeCopier, copy_xattrs, walk
+from .copytree import TreeCopier, copy_xattrs, make_node, walk
 from .modes import parse_mode
 from .sources import CopyError, Excluded, Source, find_sources
 from .untar import ArchiveError, Extraction, is_archive
@@ -161,13 +161,8 @@ class _CopyIn:
             self._copier.content(source, target, status)
         elif kind == stat.S_IFLNK:
             os.symlink(os.readlink(source), target)
-        elif kind == stat.S_IFSOCK:
+        elif kind == stat.S_IFSOCK or not make_node(target, status):
             return  # nobody listens on a copy
-        else:
-            try:
-                os.mknod(target, kind | 0o600, status.st_rdev)
-            except PermissionError:
-                return  # device nodes are root's
         self._attributes(source, target, status)
         if self._hard_links and status.st_nlink > 1:
             self._linked[key] = target

@@ -97,11 +97,8 @@ class TreeCopier:
             self.content(source, target, status)
         elif kind == stat.S_IFLNK:
             os.symlink(os.readlink(source), target)
-        else:
-            try:
-                os.mknod(target, kind | 0o600, status.st_rdev)
-            except PermissionError:
-                return
+        elif not make_node(target, status):
+            return
         self.attributes(source, target, status)
         self.count["files"] += 1
         if status.st_nlink > 1:
@@ -143,6 +140,22 @@ class TreeCopier:
         if not link:
             os.chmod(target, stat.S_IMODE(status.st_mode))
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+
+def make_node(path: str, status: os.stat_result) -> bool:
+    """A FIFO, a device node, or on Linux a socket, which mknod(2) makes only there. Whether it was made.
+
+    A FIFO has no device number; on FreeBSD its st_rdev is NODEV, which mknod(2) does not take.
+    """
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFSOCK and not LINUX:
+        return False
+    device = status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
+    try:
+        os.mknod(path, kind | 0o600, device)
+    except PermissionError:
+        return False  # device nodes are root's
+    return True
 
 
 def copy_xattrs(source: str, target: str, status: os.stat_result) -> None:

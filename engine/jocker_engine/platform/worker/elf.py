@@ -36,6 +36,7 @@ _DEFAULT_DIRECTORIES = (
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
+_DT_AUXILIARY, _DT_FILTER = 0x7FFFFFFD, 0x7FFFFFFF
 _GLIBC_MAGIC = b"glibc-ld.so.cache1.1"
 _HINTS_MAGIC = 0x746E6845
 
@@ -50,6 +51,8 @@ class Elf:
     needed: tuple[str, ...] = ()
     rpath: tuple[str, ...] = ()
     runpath: tuple[str, ...] = ()
+    filtees: tuple[str, ...] = ()
+    """Libraries that its symbols are taken from where they are there, as those of FreeBSD 15's libc are from libsys."""
 
 
 def read_elf(path: str) -> Elf | None:
@@ -116,6 +119,7 @@ def _parse(path: str, ident: bytes, file: int) -> Elf:
         text(_DT_NEEDED),
         paths(_DT_RPATH),
         paths(_DT_RUNPATH),
+        text(_DT_AUXILIARY) + text(_DT_FILTER),
     )
 
 

@@ -189,6 +189,9 @@ class Plan:
                 raise HostRootError(f"{path} needs the library {soname}, which this host does not have")
             for library in found:
                 self.binary(library, required=required, inherited=inherited)
+        for soname in elf.filtees:
+            for library in self._libraries.find(soname, elf, inherited):
+                self.binary(library, required=required, inherited=inherited)
 
     def _script(self, path: str) -> None:
         with open(path, "rb") as file:
