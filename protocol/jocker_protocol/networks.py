@@ -31,6 +31,8 @@ class PortWish(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     protocol: Literal["tcp", "udp"] = "tcp"
     host_port: int = 0
     """0: one that is free."""
+    host_port_last: int = 0
+    """The last of a range that begins with `host_port`, of which the first that is free is taken; 0: no range."""
     host_ip: str = ""
     """An address of the host, the name of an interface of it (all its addresses), or "" for all addresses."""
 

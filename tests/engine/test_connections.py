@@ -146,6 +146,8 @@ def test_hosts_and_resolvers_are_as_asked_for(clean: Engine) -> None:
         (("-p", "x:80"), "no interface x"),
         (("-p", "99999:80"), "between 1 and 65535"),
         (("-p", "80-82:80-81"), "not the same length"),
+        (("-p", "80:80-81"), "not the same length"),
+        (("-p", "82-80:80"), "the lower one first"),
         (("-p", "80:80/sctp"), "tcp or udp"),
         (("-p", "nosuch0:80:80"), "no interface nosuch0"),
         (("-p", "203.0.113.7:80:80"), "is no address of this host"),
@@ -176,9 +178,48 @@ def test_published_ports_are_reached_from_everywhere(clean: Engine) -> None:
                     assert ask(who, kind, "198.18.7.1", port).endswith("hello"), who
             with serving(web, kind, "::", 80):
                 assert ask(there, kind, "fd07:18::1", port) == "fd07:18::2 hello"
+                assert ask("", kind, "::1", port).endswith("hello")
     clean.jocker("stop", "web")
     with serving("", "tcp", "127.0.0.1", port):  # the host may have it again
         assert ask("", "tcp", "127.0.0.1", port) == "127.0.0.1 hello"
+
+
+def test_published_ports_of_the_other_family_and_held(clean: Engine) -> None:
+    """A network of v4 alone is reached by the host's v6 addresses too; no program can take what is published."""
+    port = free_port()
+    web = run(clean, "web", "-p", f"{port}:80", "-p", f"{port}:80/udp", "-p", "[::1]::81", "-p", "::1::82")
+    given = dict(line.split(" -> ") for line in clean.jocker("port", "web").stdout.splitlines()[-2:])
+    assert all(host.startswith("[::1]:") for host in given.values()) and len(given) == 2
+    with outside() as there:
+        for kind in ("tcp", "udp"):
+            with serving(web, kind, "0.0.0.0", 80):
+                assert ask("", kind, "::1", port).endswith("hello")
+                assert ask("", kind, "fd07:18::1", port).endswith("hello")
+                assert ask(there, kind, "fd07:18::1", port).endswith("hello")
+                assert ask("", kind, "127.0.0.1", port).endswith("hello")
+    with serving(web, "tcp", "0.0.0.0", 81):
+        assert ask("", "tcp", "::1", int(given["81/tcp"].rpartition(":")[2])).endswith("hello")
+    for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            with socket.socket(family, kind) as sock, pytest.raises(OSError):
+                sock.bind((host, port))
+    clean.kill()
+    clean.start()
+    with serving(web, "tcp", "0.0.0.0", 80):
+        assert ask("", "tcp", "::1", port).endswith("hello")
+
+
+def test_a_range_of_the_host_for_one_port(clean: Engine) -> None:
+    """The first that is free of them."""
+    low = free_port() & ~7
+    with serving("", "tcp", "0.0.0.0", low + 1):
+        for number in (0, 2):
+            name = f"c{number}"
+            run(clean, name, "-p", f"127.0.0.1:{low}-{low + 2}:80", "-p", f"[::1]:{low}-{low + 2}:81")
+            assert clean.jocker("port", name, "80").stdout == f"127.0.0.1:{low + number}\n"
+            assert clean.jocker("port", name, "81").stdout.startswith("[::1]:")
+        said = refused(clean, "run", "--rm", "-p", f"127.0.0.1:{low}-{low + 2}:80", "base", "true")
+        assert f"no port between {low} and {low + 2} of 127.0.0.1 is free" in said
 
 
 def test_ports_of_one_address_of_an_interface_in_a_row_and_exposed(clean: Engine) -> None:
@@ -452,12 +493,13 @@ def test_a_flushed_firewall_is_found_and_mended(clean: Engine) -> None:
     port = free_port()
     web = run(clean, "web", "-p", f"{port}:80")
     subprocess.run(["nft", "delete", "table", "inet", f"jocker-{tag(clean)}"], check=True)
-    with serving(web, "tcp", "0.0.0.0", 80):
-        assert ask("", "tcp", "127.0.0.1", port, 0.5).startswith("failed")
+    with serving(web, "tcp", "0.0.0.0", 80), outside() as there:
+        assert ask("", "tcp", "127.0.0.1", port).endswith("hello")  # by the engine's own socket
+        assert ask(there, "tcp", "198.18.7.1", port) != "198.18.7.2 hello"
         (found,) = check(clean)
         assert found["part"] == "firewall"
         assert all(each["repaired"] for each in check(clean, repair=True))
-        assert ask("", "tcp", "127.0.0.1", port).endswith("hello")
+        assert ask(there, "tcp", "198.18.7.1", port) == "198.18.7.2 hello"
 
 
 def tag(engine: Engine) -> str:

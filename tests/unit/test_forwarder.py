@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from jocker_engine.platform.commands import PlatformError
 from jocker_engine.platform.forwarder import Forwarder
 from jocker_engine.platform.interfaces import Publication
 
@@ -111,10 +110,12 @@ async def test_a_port_that_is_taken() -> None:
         async with trio.open_nursery() as nursery:
             forwarder = Forwarder()
             nursery.start_soon(forwarder.run)
-            with pytest.raises(
-                PlatformError, match=rf"cannot listen on 127\.0\.0\.1:{port}/tcp: Address already in use"
-            ):
-                await forwarder.change([Publication("tcp", "127.0.0.1", port, "127.0.0.1", 1)])
+            wanted = [Publication("tcp", "127.0.0.1", each, "127.0.0.1", 1) for each in (port, free_port())]
+            assert await forwarder.change(wanted) == {wanted[0]: "Address already in use"}
+            with socket.socket() as another, pytest.raises(OSError):
+                another.bind(("127.0.0.1", wanted[1].host_port))  # it is held
+            taken.close()
+            assert await forwarder.change(wanted) == {}
             nursery.cancel_scope.cancel()
 
 

@@ -1,4 +1,4 @@
-"""The actor of a network whose driver leaves clients of the host itself to the engine."""
+"""The actor of a network: its published ports are sockets of the engine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 
 from jocker_engine.db.records import Lease, NetworkRecord, PublishedRecord
@@ -14,6 +15,7 @@ from jocker_engine.networks.messages import Publish
 from jocker_engine.networks.network import Network
 from jocker_engine.otp import ChildSpec, Supervisor, System
 from jocker_engine.platform.interfaces import Publication
+from jocker_protocol.errors import Conflict
 from jocker_protocol.types import Subnet
 
 LIMIT = 20
@@ -29,8 +31,6 @@ def free_port() -> int:
 
 class Driver:
     """Loads nothing."""
-
-    forwards = True
 
     def __init__(self) -> None:
         self.published: list[Sequence[Publication]] = []
@@ -107,5 +107,12 @@ async def test_published_ports_are_served() -> None:
             with socket.socket() as again:
                 again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 again.bind(("127.0.0.1", first))  # shut
+                again.listen()
+                with pytest.raises(
+                    Conflict, match=f"port {first}/tcp of 127.0.0.1 cannot be had: Address already"
+                ):
+                    await system.ref("network").call(Publish(BOX, [record(first, inside)]))
+            await system.ref("network").call(Publish(BOX, store.ports))  # that has hurt nobody
+            assert await greeting(second) == b"hello"
             system.shutdown()
             nursery.cancel_scope.cancel()

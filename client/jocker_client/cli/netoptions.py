@@ -99,7 +99,7 @@ def _host(text: str) -> str:
 def publish(text: str) -> list[dict[str, Any]]:
     """-p [IP:]HOST[:CONTAINER][/PROTOCOL], IF:HOST:CONTAINER, ranges; HOST may be left empty for a free one."""
     ports, slash, protocol = text.partition("/")
-    protocol = protocol if slash else "tcp"
+    protocol = protocol.lower() if slash else "tcp"
     if protocol not in ("tcp", "udp"):
         raise click.UsageError(f"-p {text!r}: the protocol is tcp or udp, not {protocol!r}")
     host_ip = ""
@@ -108,28 +108,24 @@ def publish(text: str) -> list[dict[str, Any]]:
         if not bracket:
             raise click.UsageError(f"-p {text!r}: a v6 address is written as [::1]:8080:80")
     else:
-        parts = ports.split(":")
-        if len(parts) > 3:
-            raise click.UsageError(f"-p {text!r}: a v6 address is written in brackets, as [::1]:8080:80")
+        parts = ports.rsplit(":", 2)
         if len(parts) == 3 or (len(parts) == 2 and not _is_range(parts[0]) and parts[0]):
             host_ip, ports = parts[0], ":".join(parts[1:])
     host, colon, inside = ports.partition(":")
     first, last = _range(inside if colon else host, text)
-    if not host:
-        wanted = [0] * (last - first + 1)
-    else:
-        low, high = _range(host, text)
-        if high - low != last - first:
-            raise click.UsageError(f"-p {text!r}: the two ranges have not the same length")
-        wanted = list(range(low, high + 1))
+    wish = {"protocol": protocol, **({"host_ip": host_ip} if host_ip else {})}
+    if host in ("", "0"):
+        return [{"container_port": port, **wish} for port in range(first, last + 1)]
+    low, high = _range(host, text)
+    if first == last and low < high:  # the first of them that is free
+        return [{"container_port": first, "host_port": low, "host_port_last": high, **wish}]
+    if high - low != last - first:
+        raise click.UsageError(
+            f"-p {text!r}: the two ranges have not the same length; only a single port of the container takes any of a range"
+        )
     return [
-        {
-            "container_port": port,
-            "protocol": protocol,
-            **({"host_port": host_port} if host_port else {}),
-            **({"host_ip": host_ip} if host_ip else {}),
-        }
-        for port, host_port in zip(range(first, last + 1), wanted, strict=True)
+        {"container_port": port, "host_port": low + number, **wish}
+        for number, port in enumerate(range(first, last + 1))
     ]
 
 

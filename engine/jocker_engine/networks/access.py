@@ -85,8 +85,7 @@ class Networks:
         leases, ports = await store.leases(container=container), await store.published(container)
         if not leases and not ports:
             return
-        for network in {port.network for port in ports}:
-            await self._tell(network, Publish(container, []))
+        await self._shut(container)
         await self._driver.release(container)
         await self._store.write(
             sql.drop_published(container), *(sql.drop_lease(container, lease.network) for lease in leases)
@@ -171,12 +170,17 @@ class Networks:
                     f"nothing can be published: all networks of container {record.name} are internal; leave -p out, "
                     "or put it on one that is not"
                 )
+            await self._shut(record.id)  # of a start that was cut off
             await self._system.ref(MANAGER).call(Reserve(record.id, way.network, wanted))
 
     async def _publish(self, container: str) -> None:
         ports = await self._store.networks.published(container)
         for network in {port.network for port in ports}:
             await self._ask(network, Publish(container, [port for port in ports if port.network == network]))
+
+    async def _shut(self, container: str) -> None:
+        for network in {port.network for port in await self._store.networks.published(container)}:
+            await self._tell(network, Publish(container, []))
 
     async def _new_routes(self, endpoint: EndpointRecord) -> tuple[int, ...]:
         """Those that the container has no way for yet."""

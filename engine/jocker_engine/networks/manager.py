@@ -440,12 +440,11 @@ class NetworksManager(Actor):
     @handles(Reserve)
     async def reserve(self, message: Reserve) -> list[PublishedRecord]:
         """In the order of messages, so that no two containers see the same port free."""
-        house, record = self._house, self._records[message.network]
+        house = self._house
         taken = await house.store.networks.published()
         mine = [each for each in taken if each.container == message.container]
         if mine:  # of a start that was cut off
             await house.store.write(sql.drop_published(message.container))
-        versions = [version for version in plan.VERSIONS if plan.subnet(record, version)]
         host = await house.drivers.network.host() if any(wish.host_ip for wish in message.wishes) else None
         try:
             made = ports.assign(
@@ -453,7 +452,6 @@ class NetworksManager(Actor):
                 [each for each in taken if each.container != message.container],
                 container=message.container,
                 network=message.network,
-                versions=versions,
                 addresses=host.addresses if host else {},
             )
         except ports.Occupied as error:

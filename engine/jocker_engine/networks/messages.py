@@ -63,6 +63,10 @@ class Publish(msgspec.Struct, frozen=True):
     ports: list[PublishedRecord]
 
 
+class Reopen(msgspec.Struct, frozen=True):
+    """Listen again on the host's ports: those who did have died with the actor's last life."""
+
+
 class Leave(msgspec.Struct, frozen=True):
     """A running container leaves: detach it and take its addresses back."""
 

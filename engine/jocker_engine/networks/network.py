@@ -12,9 +12,10 @@ from ..db.records import EndpointRecord, Lease, NetworkRecord, PublishedRecord
 from ..house import House
 from ..otp import Actor, handles
 from ..platform.forwarder import Forwarder
+from ..platform.interfaces import Publication
 from . import plan
 from .ipam import Pool
-from .messages import Forget, Join, Leases, Leave, Publish, Republish
+from .messages import Forget, Join, Leases, Leave, Publish, Reopen, Republish
 from .rounds import Rounds
 
 log = logging.getLogger("jocker.networks")
@@ -31,7 +32,7 @@ class Network(Actor):
         self._leases: Leases = {}
         self._ports: dict[str, list[PublishedRecord]] = {}
         self._rules = Rounds(self._load_rules, self.answers)
-        self._forwarder = Forwarder() if house.drivers.network.forwards else None
+        self._forwarder = Forwarder()
 
     async def init(self) -> None:
         store = self._house.store.networks
@@ -47,9 +48,8 @@ class Network(Actor):
             for each in self._record.subnets
         }
         self.spawn(self._rules.run)
-        if self._forwarder is not None:
-            self.spawn(self._forwarder.run)
-            self.spawn(self._forward_again)
+        self.spawn(self._forwarder.run)
+        self.ref.cast(Reopen())
 
     def detail(self) -> str:
         subnets = " ".join(each.subnet for each in self._record.subnets)
@@ -132,6 +132,15 @@ class Network(Actor):
             self._ports[message.container] = message.ports
         else:
             self._ports.pop(message.container, None)
+        refused = await self._forwarder.change(self._publications())
+        mine = plan.publications(message.ports, self._leases)
+        if first := next((each for each in mine if each in refused), None):
+            del self._ports[message.container]
+            await self._forwarder.change(self._publications())
+            raise Conflict(
+                f"port {first.host_port}/{first.protocol} of {first.host_ip} cannot be had: {refused[first]}; "
+                "choose another, or stop who has it"
+            )
         self._rules.ask(self.defer())
 
     @handles(Republish)
@@ -139,17 +148,14 @@ class Network(Actor):
         self._rules.ask(self.defer())
 
     async def _load_rules(self) -> None:
-        ports = [port for ports in self._ports.values() for port in ports]
-        publications = plan.publications(ports, self._leases)
-        if self._forwarder is not None:
-            await self._forwarder.change(publications)
-        await self._house.drivers.network.publish(plan.network(self._record), publications)
+        await self._house.drivers.network.publish(plan.network(self._record), self._publications())
 
-    async def _forward_again(self) -> None:
-        """For the containers that run already: what listened has died with the actor's last life."""
-        assert self._forwarder is not None
-        ports = [port for ports in self._ports.values() for port in ports]
-        try:
-            await self._forwarder.change(plan.publications(ports, self._leases))
-        except self.answers as error:
-            log.warning("network %s: its published ports are not open: %s", self._record.name, error)
+    def _publications(self) -> tuple[Publication, ...]:
+        return plan.publications([port for ports in self._ports.values() for port in ports], self._leases)
+
+    @handles(Reopen)
+    async def reopen(self, message: Reopen) -> None:
+        for each, why in (await self._forwarder.change(self._publications())).items():
+            log.warning(
+                "port %s/%s of %s cannot be had: %s", each.host_port, each.protocol, each.host_ip, why
+            )

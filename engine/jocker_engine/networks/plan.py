@@ -74,11 +74,12 @@ def routes(
 
 
 def publications(ports: Iterable[PublishedRecord], leases: Mapping[str, Lease]) -> tuple[Publication, ...]:
-    """Those of containers that have an address to lead to."""
+    """Those of containers that have an address to lead to: of the same family, if they have one of that."""
     made = []
     for each in ports:
         lease = leases.get(each.container)
-        to = "" if lease is None else lease.ip6 if ":" in each.host_ip else lease.ip
+        own = () if lease is None else (lease.ip6, lease.ip) if ":" in each.host_ip else (lease.ip, lease.ip6)
+        to = next(filter(None, own), "")
         if to:
             made.append(Publication(each.protocol, each.host_ip, each.host_port, to, each.container_port))
     return tuple(made)

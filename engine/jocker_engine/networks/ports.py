@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Literal
 
-from jocker_protocol.errors import InvalidParams
+from jocker_protocol.errors import Conflict, InvalidParams
 from jocker_protocol.types import PortWish
 
 from ..db.records import PublishedRecord
@@ -49,6 +49,10 @@ def check(wishes: Sequence[PortWish]) -> None:
         for name, number in (("container_port", wish.container_port), ("host_port", wish.host_port)):
             if not (0 if name == "host_port" else 1) <= number <= 65535:
                 raise InvalidParams(f"ports: {name} {number} is not between 1 and 65535")
+        if wish.host_port_last and not 0 < wish.host_port <= wish.host_port_last <= 65535:
+            raise InvalidParams(
+                f"ports: {wish.host_port}-{wish.host_port_last} is no range of ports, the lower one first"
+            )
         if re.fullmatch(r"[0-9.]+|.*:.*", wish.host_ip):
             try:
                 ip_address(wish.host_ip)
@@ -64,29 +68,16 @@ def assign(
     *,
     container: str,
     network: str,
-    versions: Sequence[int],
     addresses: Mapping[str, Sequence[str]],
 ) -> list[PublishedRecord]:
-    """Ports of the host for all wishes. `versions`: of IP, that the network has; `addresses`: of the host's interfaces.
+    """Ports of the host for all wishes. `addresses`: of the host's interfaces.
 
     Raises Occupied, InvalidParams.
     """
     made: list[PublishedRecord] = []
     for wish in wishes:
-        hosts = _hosts(wish, versions, addresses)
-        others = (*taken, *made)
-        port = wish.host_port
-        if not port:
-            candidates = (_ephemeral(wish.protocol, hosts[0]) for _ in range(_TRIES))
-            port = next(
-                (each for each in candidates if _occupied(wish.protocol, hosts, each, others) is None), 0
-            )
-            if not port:
-                raise InvalidParams(
-                    f"ports: no port of {hosts[0]} is free for {wish.container_port}/{wish.protocol}"
-                )
-        elif (found := _occupied(wish.protocol, hosts, port, others)) is not None:
-            raise found
+        hosts = _hosts(wish, addresses)
+        port = _choose(wish, hosts, (*taken, *made))
         made += [
             PublishedRecord(
                 protocol=wish.protocol,
@@ -101,6 +92,25 @@ def assign(
     return made
 
 
+def _choose(wish: PortWish, hosts: Sequence[str], others: Sequence[PublishedRecord]) -> int:
+    """The one that was asked for, or the first that is free of those that would do."""
+    first, last = wish.host_port, wish.host_port_last or wish.host_port
+    candidates: Iterable[int] = range(first, last + 1)
+    if not first:
+        candidates = (_ephemeral(wish.protocol, hosts[0]) for _ in range(_TRIES))
+    for port in candidates:
+        found = _occupied(wish.protocol, hosts, port, others)
+        if found is None:
+            return port
+        if first == last and first:
+            raise found
+    which = f"between {first} and {last} " if first else ""
+    raise Conflict(
+        f"ports: no port {which}of {hosts[0]} is free for {wish.container_port}/{wish.protocol}; choose others, "
+        "or stop who has them"
+    )
+
+
 def _occupied(
     protocol: str, hosts: Sequence[str], port: int, taken: Sequence[PublishedRecord]
 ) -> Occupied | None:
@@ -111,16 +121,14 @@ def _occupied(
     return None
 
 
-def _hosts(wish: PortWish, versions: Sequence[int], addresses: Mapping[str, Sequence[str]]) -> list[str]:
+def _hosts(wish: PortWish, addresses: Mapping[str, Sequence[str]]) -> list[str]:
+    """Addresses of either family, whatever the network has: where they differ, the forwarder leads on."""
     if not wish.host_ip:
-        return [host for host, version in zip(ANY, (4, 6), strict=True) if version in versions]
+        return list(ANY) if _has_v6() else list(ANY[:1])
     if wish.host_ip in addresses:
-        own = [a for a in addresses[wish.host_ip] if not ip_address(a).is_link_local]
-        found = [a for a in own if ip_address(a).version in versions]
+        found = [a for a in addresses[wish.host_ip] if not ip_address(a).is_link_local]
         if not found:
-            raise InvalidParams(
-                f"ports: interface {wish.host_ip} has no address that the network's containers can use"
-            )
+            raise InvalidParams(f"ports: interface {wish.host_ip} has no address")
         return found
     try:
         address = ip_address(wish.host_ip)
@@ -128,15 +136,17 @@ def _hosts(wish: PortWish, versions: Sequence[int], addresses: Mapping[str, Sequ
         raise InvalidParams(
             f"ports: the host has no interface {wish.host_ip}; there are: {', '.join(sorted(addresses))}"
         ) from None
-    if address.version not in versions:
-        raise InvalidParams(
-            f"ports: {address} is an IPv{address.version} address, and the network has none of these"
-        )
-    if address == ip_address("::1"):
-        raise InvalidParams(
-            "ports: ::1 cannot lead into a container; use 127.0.0.1, or an address that others see"
-        )
     return [str(address)]
+
+
+def _has_v6() -> bool:
+    """Whether this host speaks it: then ::1 is an address of its own."""
+    try:
+        with _socket("tcp", "::1") as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _holder(protocol: str, host: str, port: int, taken: Iterable[PublishedRecord]) -> str | None:

@@ -1,6 +1,7 @@
-"""Published ports for clients on the host itself, where the packet filter translates only what comes from outside.
+"""Published ports of the host as sockets of this process: they keep the ports from other programs, and pass on what
+the packet filter does not translate: what comes to ::1, or from one family of addresses to the other, and on FreeBSD
+all that comes from the host itself.
 
-What connects to a published port here, by any address of the host, is passed on to the container by this process.
 A stream is copied both ways, each direction ending by itself; a datagram's sender has a socket of its own until it has
 been silent for a while. Knows publications and sockets.
 """
@@ -14,7 +15,6 @@ from functools import partial
 
 import trio
 
-from .commands import PlatformError
 from .interfaces import Publication
 
 _CHUNK = 1 << 16
@@ -43,18 +43,26 @@ class Forwarder:
         finally:
             self._serving.clear()
 
-    async def change(self, publications: Sequence[Publication]) -> None:
-        """Serve these and no others; those that stay are not interrupted. Raises PlatformError: a port is taken."""
+    async def change(self, publications: Sequence[Publication]) -> dict[Publication, str]:
+        """Serve these and no others; those that stay are not interrupted. Returns those that cannot be served, and why;
+        they are tried again with the next change. Not to be called twice at once.
+        """
         await self._running.wait()
         assert self._nursery is not None
         for each in set(self._serving) - set(publications):
             self._serving.pop(each).cancel()
         await trio.lowlevel.checkpoint()  # so that what was given up is closed
+        refused = {}
         for each in publications:
             if each not in self._serving:
-                sock = trio.socket.from_stdlib_socket(_bind(each))
+                try:
+                    sock = trio.socket.from_stdlib_socket(_bind(each))
+                except OSError as error:
+                    refused[each] = error.strerror or str(error)
+                    continue
                 self._serving[each] = scope = trio.CancelScope()
                 self._nursery.start_soon(_serve, sock, each, scope)
+        return refused
 
 
 async def _serve(sock: trio.socket.SocketType, each: Publication, scope: trio.CancelScope) -> None:
@@ -74,12 +82,9 @@ def _bind(each: Publication) -> stdlib_socket.socket:
         sock.bind((each.host_ip or "0.0.0.0", each.host_port))
         if each.protocol == "tcp":
             sock.listen(_BACKLOG)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise PlatformError(
-            f"cannot listen on {each.host_ip}:{each.host_port}/{each.protocol}: {error.strerror}; "
-            "who has it is shown by `sockstat -l`"
-        ) from None
+        raise
     return sock
 
 
@@ -128,7 +133,11 @@ async def _datagrams(sock: trio.socket.SocketType, each: Publication) -> None:
                     trio.socket.AF_INET6 if ":" in each.container_ip else trio.socket.AF_INET,
                     trio.socket.SOCK_DGRAM,
                 )
-                await server.connect((each.container_ip, each.container_port))
+                try:
+                    await server.connect((each.container_ip, each.container_port))
+                except OSError:  # the container is on its way out, or has no way there
+                    server.close()
+                    continue
                 senders[sender] = server
                 nursery.start_soon(_answers, server, sock, sender, partial(senders.pop, sender))
             with contextlib.suppress(OSError):  # nobody listens there: datagrams get lost
@@ -149,7 +158,8 @@ async def _answers(
                     data = await server.recv(_CHUNK)
                 except OSError:
                     continue  # nobody listens there now
-                await sock.sendto(data, sender)
+                with contextlib.suppress(OSError):  # the sender has left
+                    await sock.sendto(data, sender)
             if silence.cancelled_caught:
                 return
     finally:

@@ -351,8 +351,14 @@ class Publication:
     """An address of the host; "0.0.0.0" or "::" for all of its family."""
     host_port: int
     container_ip: str
-    """Of the same family."""
     container_port: int
+
+    @property
+    def translated(self) -> bool:
+        """Whether a packet filter can lead from one address to the other: both are of one family, and ::1, which no
+        packet from or to another machine may have (RFC 4291 2.5.3), is neither. The forwarder leads to all.
+        """
+        return (":" in self.host_ip) == (":" in self.container_ip) and self.host_ip != "::1"
 
 
 @dataclass(frozen=True)
@@ -397,10 +403,6 @@ class NetworkDriver(Protocol):
     name: str
     kinds: tuple[str, ...]
     """The kinds of network that it makes, the best first; () for a driver that makes none."""
-    forwards: bool
-    """Whether clients on the host itself reach published ports through the engine (forwarder.py): the driver's rules
-    hold for what comes from outside.
-    """
 
     def interface(self, network: str) -> str:
         """The name of the host's interface of a network (its id) whose user gave none."""
@@ -434,8 +436,9 @@ class NetworkDriver(Protocol):
     async def publish(self, network: Network, publications: Sequence[Publication]) -> None:
         """Make these, and no others, the published ports of a network; in one step, others never being interrupted.
 
-        Reached from outside, from the host by any address of its own (127.0.0.1 too), from containers on this and
-        on other networks. Connections that are open go on.
+        Those that can be translated are reached from outside and from containers on this and on other networks.
+        Connections that are open go on. What the rules do not catch (another family, the host's own clients) comes
+        to the engine's own socket and is passed on (forwarder.py).
         """
 
     async def host(self) -> HostNetworks:

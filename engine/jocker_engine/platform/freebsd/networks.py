@@ -30,9 +30,7 @@ log = logging.getLogger("jocker.platform")
 
 
 class FreeBsdNetworks:
-    """See interfaces.NetworkDriver. Published ports are not reached from the host itself through pf: see `forwards`."""
-
-    forwards = True
+    """See interfaces.NetworkDriver. From the host itself published ports are not reached through pf: forwarder.py."""
 
     def __init__(self, name: str, root: str, commands: Commands) -> None:
         """`name`: "vnet", or "loopback" for kernels without VIMAGE."""

@@ -44,7 +44,7 @@ def rules(network: Network, publications: Sequence[Publication], outer: dict[str
             ]
     for each in publications:
         af = family(each.container_ip)
-        if af in subnets:
+        if af in subnets and each.translated:
             hosts = sorted(name for name, families in outer.items() if af in families)
             translation += _published(network, each, af, subnets[af], hosts)
             filters.append(

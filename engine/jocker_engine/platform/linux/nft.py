@@ -33,7 +33,7 @@ def rules(network: Network, publications: Sequence[Publication]) -> dict[str, li
     found: dict[str, list[str]] = {hook: [] for hook in _HOOKS}
     # Packets to 127.0.0.0/8 may pass this bridge, for published ports on it; none that a container made up.
     found["raw"] = [f"iifname {bridge} ip daddr 127.0.0.0/8 drop"]
-    for each in publications:
+    for each in filter(lambda each: each.translated, publications):
         found["published"].append(_redirect(each))
         found["local"].append(_redirect(each))
     for subnet in (each.subnet for each in network.subnets):

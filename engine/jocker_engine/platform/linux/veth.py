@@ -34,7 +34,6 @@ class VethNetwork:
 
     name = "veth"
     kinds: tuple[str, ...] = ("bridge",)
-    forwards = False
 
     def __init__(self, root: str, commands: Commands) -> None:
         root = os.path.realpath(root)

@@ -15,7 +15,6 @@ class HostNetwork:
 
     name = "host"
     kinds: tuple[str, ...] = ()
-    forwards = False
 
     def interface(self, network: str) -> str:
         return ""
