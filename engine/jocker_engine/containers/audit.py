@@ -59,8 +59,8 @@ async def losses(
     """What should be there and is not. `lose` marks a container as dead, with the reason."""
     trees = (await house.drivers.storage.inventory()).trees
     mounted = await house.drivers.storage.mounted()
-    running = await house.drivers.runtime.states()
-    paused = await house.drivers.runtime.paused()
+    runtime = house.drivers.runtime
+    running = await runtime.states()
     found = []
     for record in records:
         name, id, status = record.name, record.id, record.state.status
@@ -77,12 +77,11 @@ async def losses(
                     Found("process", id, f"container {name} runs by its record, and the runtime knows nothing of it",
                           "kill what is left of it", partial(_kill, house, record))
                 )  # fmt: skip
-            elif (id in paused) != (status == "paused"):
-                runtime = house.drivers.runtime
-                it_is, remedy = ("held", "let it go on") if id in paused else ("not held", "hold it")
+            elif (paused := await runtime.is_paused(id)) != (status == "paused"):
+                it_is, remedy = ("held", "let it go on") if paused else ("not held", "hold it")
                 found.append(
                     Found("process", id, f"container {name} is {status} by its record, and its processes are {it_is}",
-                          remedy, partial(runtime.resume if id in paused else runtime.pause, id))
+                          remedy, partial(runtime.resume if paused else runtime.pause, id))
                 )  # fmt: skip
             if mounted is not None and id not in mounted:
                 found.append(

@@ -97,7 +97,7 @@ class Upkeep(Part):
         """A container found again is paused, and limited, as its record says."""
         runtime, wanted = self._house.drivers.runtime, self._status == "paused"
         try:
-            if (self._id in await runtime.paused()) != wanted:
+            if await runtime.is_paused(self._id) != wanted:
                 await (runtime.pause if wanted else runtime.resume)(self._id)
             if self._record.limits_pending:
                 await runtime.update(isolation(self._record, self._house.layout, ""))

@@ -271,8 +271,8 @@ class Runtime(Protocol):
     async def resume(self, container: str) -> None:
         """Undo `pause`; no error if it is not paused, or gone."""
 
-    async def paused(self) -> frozenset[str]:
-        """Ids of those that are paused."""
+    async def is_paused(self, container: str) -> bool:
+        """Whether it is paused; False when it is gone."""
 
     async def usage(self, container: str, pid: int) -> Usage:
         """What the running container takes; zeros when it is gone."""

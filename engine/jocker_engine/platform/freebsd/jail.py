@@ -228,13 +228,9 @@ class JailRuntime:
         for each in await self.processes(container, 0):
             _kill(each, signal.SIGCONT)
 
-    async def paused(self) -> frozenset[str]:
-        found = []
-        for container in await self.states():
-            rows = await self._rows(container)
-            if rows and all(row.state[:1] in ("T", "Z") for row in rows):
-                found.append(container)
-        return frozenset(found)
+    async def is_paused(self, container: str) -> bool:
+        rows = await self._rows(container)
+        return bool(rows) and all(row.state[:1] in ("T", "Z") for row in rows)
 
     async def processes(self, container: str, pid: int) -> list[int]:
         return [row.pid for row in await self._rows(container) if row.state[:1] != "Z"]

@@ -56,8 +56,11 @@ def kill(group: str) -> None:
 
 def is_frozen(group: str) -> bool:
     """Whether its processes are paused, or on their way to it."""
-    state, frozen = _find(group, "freezer.state"), _find(group, "cgroup.freeze")
-    return state in ("FROZEN", "FREEZING") or frozen == "1"
+    return any(
+        _read(directory, "freezer.state") in ("FROZEN", "FREEZING")
+        or _read(directory, "cgroup.freeze") == "1"
+        for directory in _directories(group)
+    )
 
 
 def thaw(group: str) -> None:

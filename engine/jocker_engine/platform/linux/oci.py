@@ -131,8 +131,8 @@ class OciRuntime:
         """The freezer alone: runtimes look there for whether a container is paused, and so it cannot fail."""
         cgroup.thaw(self._cgroup(container))
 
-    async def paused(self) -> frozenset[str]:
-        return frozenset(id for id in await self.states() if cgroup.is_frozen(self._cgroup(id)))
+    async def is_paused(self, container: str) -> bool:
+        return cgroup.is_frozen(self._cgroup(container))
 
     async def usage(self, container: str, pid: int) -> Usage:
         return cgroup.usage(self._cgroup(container), pid)

@@ -123,8 +123,8 @@ class ChrootRuntime:
                 _kill(pid, signal.SIGCONT)
             os.unlink(self._mark(container))
 
-    async def paused(self) -> frozenset[str]:
-        return frozenset(os.listdir(self._paused))
+    async def is_paused(self, container: str) -> bool:
+        return os.path.exists(self._mark(container))
 
     def _mark(self, container: str) -> str:
         return os.path.join(self._paused, container)
