@@ -25,6 +25,8 @@ class Tally:
     lost: dict[str, list[str]] = field(default_factory=dict)
 
     def fault(self, kind: str) -> None:
+        if kind not in self.injected:
+            print(kind, flush=True)  # the whole takes half an hour
         self.injected[kind] = self.injected.get(kind, 0) + 1
 
     def loss(self, kind: str, what: str) -> None:
