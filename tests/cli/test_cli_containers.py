@@ -158,12 +158,27 @@ def test_signals_are_passed_on(shared: Engine) -> None:
     client.stdout.close()
 
 
+def test_who_is_told_to_end_three_times_is_left(shared: Engine) -> None:
+    client = shared.popen("run", "--name", "deaf", "base", "sh", "-c", "trap '' INT; echo ready; exec sleep 100",
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert client.stdout is not None and client.stdout.readline() == b"ready\n"
+    shared.jocker("exec", "deaf", "true")
+    for _ in range(3):
+        assert client.poll() is None
+        client.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # two at once would be one
+    assert b"`jocker kill` ends it" in client.communicate(timeout=20)[1] and client.returncode == 130
+    assert shared.rpc("container.inspect", container="deaf")["state"]["status"] == "running"
+    shared.jocker("rm", "-f", "deaf")
+
+
 def test_a_reader_that_leaves_ends_the_command_quietly(shared: Engine) -> None:
-    done = subprocess.run(
-        ["sh", "-c", f"{BIN}/jocker run --rm base sh -c 'while true; do echo y; done' | head -n 1"],
-        env=shared.env, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert done.stdout == "y\n" and done.stderr == ""
+    for command in ("run --rm base sh -c 'while true; do echo y; done' | head -n 1", "ps -a | true"):
+        command = f"{BIN}/jocker {command}; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(
+            ["bash", "-c", command], env=shared.env, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.stdout.removeprefix("y\n") == "141\n" and done.stderr == ""
     for container in shared.jocker("ps", "-q").stdout.split():  # it runs on, as with docker
         shared.jocker("rm", "-f", container, check=False)
 

@@ -7,6 +7,7 @@ rows of the tables.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -70,6 +71,12 @@ class Table(click.Group):
         super().__init__(**attrs)
         self._rows = rows
         self._groups = GROUPS if groups else {}
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _unread()  # click's answer to it would be 1
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*self._rows, *self._groups])
@@ -160,6 +167,12 @@ def _point_at(data: dict[str, Any]) -> None:
         print(excerpt([""] * (line - 1) + [source], line, line, data.get("column", 1)), file=sys.stderr)
 
 
+def _unread() -> int:
+    """Nobody reads any more, which is their right; the interpreter must not complain at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
 def main() -> int:
     """The exit status: every way to end has its own, and no traceback without -D."""
     args = sys.argv[1:]
@@ -186,9 +199,7 @@ def main() -> int:
         _point_at(error.data)
         code = int(error.data.get("exit_code") or fails_with) if error.kind == "cannot_start" else fails_with
     except BrokenPipeError:
-        # Nobody reads any more, which is their right; the interpreter must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+        code = _unread()
     except KeyboardInterrupt:
         code = 130
     except OSError as error:

@@ -21,6 +21,8 @@ from ..connection import Stream, Unreachable
 DETACH = b"\x10\x11"
 """ctrl-p ctrl-q."""
 _HIGH_WATER = 1 << 18
+_PATIENCE = 3
+"""Signals to end the process that it may leave unanswered before the command goes without it, as with docker."""
 _FORWARDED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "CONT")
 
 
@@ -83,6 +85,8 @@ class _Pump:
         self._tty = tty
         self._out = bytearray()
         self._held = b""
+        self._asked = 0
+        """How often the process was told to end."""
 
     def run(self, wake: int, forwarded: set[int]) -> dict[str, Any]:
         sock = self._stream.socket
@@ -111,6 +115,10 @@ class _Pump:
                 self._send(wire.RESIZE, json.dumps(size).encode())
         elif signum in forwarded:
             name = signal.Signals(signum).name.removeprefix("SIG")
+            self._asked += name in ("INT", "TERM")
+            if self._asked == _PATIENCE:
+                click.echo("jocker: it does not end, and is left alone; `jocker kill` ends it", err=True)
+                raise SystemExit(128 + signum)
             self._send(wire.SIGNAL, json.dumps({"signal": name}).encode())
         else:
             raise SystemExit(128 + signum)
