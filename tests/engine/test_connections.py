@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -385,6 +386,44 @@ def test_several_networks_also_on_a_running_container(clean: Engine) -> None:
     ]
 
 
+def test_the_default_route_moves_when_its_network_is_left(clean: Engine) -> None:
+    clean.jocker("network", "create", "--subnet", "10.208.1.0/24", "--subnet", "fd08:1::/64", "one")
+    clean.jocker("network", "create", "--internal", "shut")
+    clean.jocker("network", "create", "--subnet", "10.208.2.0/24", "--subnet", "fd08:2::/64", "two")
+    a = run(clean, "a", "--network", "one", "--network", "shut", "--network", "two")
+    routes = "busybox ip route; busybox ip -6 route"
+    with outside() as there, serving(there, "tcp", "0.0.0.0", 5000):
+        assert ask(a, "tcp", "198.18.7.2", 5000) == "198.18.7.1 hello"
+        clean.jocker("network", "disconnect", "one", "a")
+        shown = says(clean, "a", routes)
+        assert "default via 10.208.2.1 dev eth2" in shown and "default via fd08:2::1 dev eth2" in shown
+        assert ask(a, "tcp", "198.18.7.2", 5000) == "198.18.7.1 hello"
+        clean.jocker("network", "disconnect", "two", "a")
+        assert "default" not in says(clean, "a", routes)
+
+
+def test_a_network_of_containers_that_do_not_run_may_go(clean: Engine) -> None:
+    """As docker has it; what was on it says so when it is started, and can be put on another."""
+    first = clean.jocker("network", "create", "back").stdout.strip()
+    run(clean, "web", "--network", "back", "--network-alias", "www")
+    clean.jocker("network", "create", "side")
+    clean.jocker("network", "connect", "side", "web")
+    assert "in use by container web; stop or disconnect" in refused(clean, "network", "rm", "back")
+    clean.jocker("stop", "web")
+    assert clean.jocker("network", "prune", "-f").stdout == ""
+    assert clean.jocker("network", "rm", "back").stdout == "back\n"
+    said = f"network back ({first[:12]}), which container web was on, is not there any more"
+    assert said in refused(clean, "start", "web")
+    assert clean.jocker("ps", "-a", "--format", "{{.Networks}}").stdout == "back,side\n"
+    clean.jocker("inspect", "web")
+    clean.jocker("network", "create", "back")  # of this name, and another
+    assert said in refused(clean, "start", "web")
+    clean.jocker("network", "disconnect", "back", "web")
+    clean.jocker("network", "connect", "back", "web")
+    clean.jocker("start", "web")
+    assert addresses(clean, "web", "back")[0] and addresses(clean, "web", "side")[0]
+
+
 def test_the_stack_of_another_container(clean: Engine) -> None:
     run(clean, "owner", "--hostname", "owned")
     run(clean, "guest", "--network", "container:owner")
@@ -464,6 +503,19 @@ def test_host_and_none_go_on_working(clean: Engine) -> None:
         )
         <= 1
     )
+
+
+def test_engines_look_for_addresses_one_at_a_time(clean: Engine) -> None:
+    """As another engine that takes some while this one waits for it."""
+    clean.jocker("network", "ls")
+    with open("/var/run/jocker-addresses.lock", "rb+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        asked = clean.popen("network", "create", "--subnet", "10.208.9.0/24", "x", stderr=subprocess.PIPE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            asked.wait(1)
+        with outside("10.208.9"):
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert b"subnet 10.208.9.0/24 overlaps with" in asked.communicate(timeout=30)[1]
 
 
 # --- what it survives --------------------------------------------------------------------------------

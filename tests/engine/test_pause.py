@@ -105,3 +105,15 @@ def test_top_and_stats(shared: Engine) -> None:
     missing = shared.jocker("stats", "--no-stream", "nobody", check=False)
     assert missing.returncode == 1 and "no such container" in missing.stderr
     shared.jocker("rm", "-f", "busy", "idle")
+
+
+def test_a_container_held_for_a_commit_is_no_difference(shared: Engine) -> None:
+    begin(shared, "c")
+    shared.jocker("exec", "c", "dd", "if=/dev/urandom", "of=/big", "bs=1M", "count=96")
+    committing = shared.popen("commit", "c", "held:1")
+    while committing.poll() is None:
+        found = shared.rpc("system.check")["differences"]
+        assert [each for each in found if each["part"] == "process"] == []
+    assert committing.returncode == 0 and not stands_still(shared, "c")
+    shared.jocker("rm", "-f", "c")
+    shared.jocker("rmi", "held:1")

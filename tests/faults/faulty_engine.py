@@ -126,7 +126,7 @@ def install() -> None:
             *("create_volume", "destroy_volume", "prepare", "launch_exec", "signal", "kill_all", "destroy"),
             *("snapshot_volume", "restore_volume", "destroy_snapshot", "import_volume", "_remove_place"),
             *("update", "pause", "resume", "oom_kills"),
-            *("create", "attach", "detach", "release", "publish"),
+            *("create", "attach", "detach", "release", "publish", "route"),
         ):
             if hasattr(driver, method):
                 around(driver, method)

@@ -13,12 +13,12 @@ def _there(engine: FaultyEngine, name: str) -> bool:
 
 def _on(engine: FaultyEngine, name: str) -> bool:
     """The container is on the network of its name, with an address there."""
-    return eventually(lambda: _has_address(engine, name), 3)
+    return eventually(lambda: _has_address(engine, name, name), 3)
 
 
-def _has_address(engine: FaultyEngine, name: str) -> bool:
+def _has_address(engine: FaultyEngine, name: str, network: str) -> bool:
     endpoints = engine.rpc("container.inspect", container=name)["networks"]
-    return any(each["network"] == name and each["ip"] for each in endpoints)
+    return any(each["network"] == network and each["ip"] for each in endpoints)
 
 
 def _open(engine: FaultyEngine, name: str) -> bool:
@@ -46,8 +46,26 @@ OPERATIONS = (
         ("network", "disconnect", "{}", "{}"),
         "",
         ("is not on network",),
-        lambda e, n: not _has_address(e, n),
+        lambda e, n: not _has_address(e, n, n),
         (_GONE, _REMOVE),
+    ),
+    Operation(  # the default route goes with it, and the other network's takes its place
+        "network disconnect, the first",
+        (_MAKE, _RUN, _JOIN),
+        ("network", "disconnect", "default", "{}"),
+        "",
+        ("is not on network",),
+        lambda e, n: not _has_address(e, n, "default") and _has_address(e, n, n),
+        (_GONE, _REMOVE),
+    ),
+    Operation(
+        "network rm, at rest",
+        (_MAKE, ("create", "--network", "{}", "--name", "{}", "base", "true")),
+        _REMOVE,
+        "",
+        ("no such network",),
+        lambda e, n: not _there(e, n),
+        (_GONE,),
     ),
     Operation("start -p", (_CREATE,), ("start", "{}"), "", (), _open, (_GONE,)),
     Operation(

@@ -206,6 +206,13 @@ async def test_on_several_networks(world: World) -> None:
     assert await world.attach(A, two, 2, "eth1") == a
     with serving(a, "tcp", "0.0.0.0", 5000):
         assert ask(b, "tcp", world.address(two, 2), 5000).endswith("hello")
+        with outside() as there, serving(there, "tcp", "0.0.0.0", 5001), serving(there, "tcp", "::", 5002):
+            gateways = tuple(each.gateway for each in two.subnets)
+            await world.driver.detach(world.endpoint(A, one, 2))
+            await world.driver.route(replace(world.endpoint(A, two, 2, "eth1"), gateways=gateways))
+            assert ask(a, "tcp", "198.18.7.2", 5001).endswith("hello")
+            assert ask(a, "tcp", "fd07:18::2", 5002).endswith("hello")
+        await world.attach(A, one, 2)
         await world.driver.detach(world.endpoint(A, two, 2, "eth1"))
         await world.driver.detach(world.endpoint(A, two, 2, "eth1"))
         assert ask(b, "tcp", world.address(two, 2), 5000, 0.4).startswith("failed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
 
 import trio
@@ -55,8 +55,11 @@ async def losses(
     house: House,
     records: Sequence[ContainerRecord],
     lose: Callable[[str, str], Awaitable[None]],
+    still: Container[str],
 ) -> list[Found]:
-    """What should be there and is not. `lose` marks a container as dead, with the reason."""
+    """What should be there and is not. `lose` marks a container as dead, with the reason; those in `still` are held
+    for a while on purpose, by what their records do not tell.
+    """
     trees = (await house.drivers.storage.inventory()).trees
     mounted = await house.drivers.storage.mounted()
     runtime = house.drivers.runtime
@@ -77,7 +80,7 @@ async def losses(
                     Found("process", id, f"container {name} runs by its record, and the runtime knows nothing of it",
                           "kill what is left of it", partial(_kill, house, record))
                 )  # fmt: skip
-            elif (paused := await runtime.is_paused(id)) != (status == "paused"):
+            elif (paused := await runtime.is_paused(id)) != (status == "paused") and id not in still:
                 it_is, remedy = ("held", "let it go on") if paused else ("not held", "hold it")
                 found.append(
                     Found("process", id, f"container {name} is {status} by its record, and its processes are {it_is}",

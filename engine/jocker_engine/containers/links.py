@@ -56,16 +56,24 @@ async def disconnect(
 ) -> t.Done:
     """As above."""
     _check(record, status(), "disconnected from")
-    network = await house.networks.find(wish.network)
-    there = await house.store.networks.endpoints(container=record.id, network=network.id)
-    if not there:
+    there = await house.store.networks.endpoints(container=record.id)
+    try:
+        network = (await house.networks.find(wish.network)).id
+    except NotFound:
+        network = ""
+        if wish.network not in [each.name for each in there]:
+            raise
+    on = next((each for each in there if each.network == network), None) or next(
+        (each for each in there if each.name == wish.network), None  # it is gone, or another of its name is there
+    )  # fmt: skip
+    if on is None:
         if wish.force:
             return t.Done()
-        raise NotFound(f"container {record.name} is not on network {network.name}")
+        raise NotFound(f"container {record.name} is not on network {wish.network}")
     if status() in _RUNNING:
-        await house.networks.leave(there[0])
-    event = happened(now(), "network", "disconnect", network.id, _facts(record))
-    await house.store.write(sql.drop_endpoint(record.id, network.id), event)
+        await house.networks.leave(on)
+    event = happened(now(), "network", "disconnect", on.network, _facts(record))
+    await house.store.write(sql.drop_endpoint(record.id, on.network), event)
     return t.Done()
 
 

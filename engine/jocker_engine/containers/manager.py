@@ -65,6 +65,8 @@ class ContainersManager(Copying):
         self._house = house
         self._shutting_down = False
         self._visits = Counter()
+        self._committed: Counter[str] = Counter()
+        """Containers that are being committed; each counts as often as it is."""
 
     async def init(self) -> None:
         """One actor per record, when what no record explains is gone."""
@@ -140,7 +142,7 @@ class ContainersManager(Copying):
             for found in await audit.strays(self._house, records, settled=2)
             if found.part != "mount" or found.subject not in visited
         ]
-        lost = await audit.losses(self._house, records, self._lose)
+        lost = await audit.losses(self._house, records, self._lose, self._committed)
         return await report([*strays, *lost], repair=message.repair)
 
     async def _lose(self, container: str, why: str) -> None:
@@ -345,7 +347,11 @@ class ContainersManager(Copying):
             case t.ContainerDiff():
                 return await files.diff(self._house, record)
             case t.ContainerCommit():
-                return await files.commit(self._house, self.system, record, message)
+                self._committed[container] += 1
+                try:
+                    return await files.commit(self._house, self.system, record, message)
+                finally:
+                    self._committed -= Counter([container])
         return record.id
 
     @handles(SampleUsage)

@@ -30,12 +30,18 @@ def confirm_network(network: str) -> Statement:
     return Statement("UPDATE networks SET ready = 1 WHERE id = ?", (network,))
 
 
-def doom_network(network: str) -> Statement:
-    """The intent to destroy it, unless a container is on it: then no row changes."""
+AT_REST = ("created", "exited", "dead")
+"""States of containers whose network may go."""
+
+
+def doom_network(network: str, *, unused: bool) -> Statement:
+    """The intent to destroy it, unless a container that does not rest is on it, or, `unused`, any: then no row changes."""
     return Statement(
         """UPDATE networks SET ready = 0
-           WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM endpoints WHERE network = ?1)""",
-        (network,),
+           WHERE id = ?1 AND NOT EXISTS (
+               SELECT 1 FROM endpoints JOIN containers ON containers.id = container
+               WHERE network = ?1 AND (?2 OR status NOT IN (?3, ?4, ?5)))""",
+        (network, unused, *AT_REST),
     )
 
 
@@ -59,10 +65,11 @@ def drop_endpoint(container: str, network: str) -> Statement:
 
 
 def add_lease(lease: Lease) -> list[Statement]:
-    """The intent to use these addresses. IntegrityError: one is taken."""
+    """The intent to use these addresses. IntegrityError: one is taken, or the network is not there any more."""
     return [
         Statement(
-            "INSERT INTO addresses (network, address, container) VALUES (?, ?, ?)",
+            """INSERT INTO addresses (network, address, container)
+               VALUES ((SELECT id FROM networks WHERE id = ? AND ready), ?, ?)""",
             (lease.network, address, lease.container),
         )
         for address in (lease.ip, lease.ip6)
@@ -116,6 +123,16 @@ class NetworkStore:
             network,
         )
         return [_decode_endpoint(row[0]) for row in rows]
+
+    async def active(self, network: str) -> list[str]:
+        """The names of the containers that keep it from going."""
+        rows = await self._rows(
+            """SELECT name FROM containers JOIN endpoints ON container = id
+               WHERE network = ? AND status NOT IN (?, ?, ?)""",
+            network,
+            *AT_REST,
+        )
+        return [row[0] for row in rows]
 
     async def called(self, network: str) -> dict[str, str]:
         """The names of the containers on a network."""

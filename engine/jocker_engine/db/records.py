@@ -146,6 +146,9 @@ class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
 
     container: str
     network: str
+    """Its id; a network may go while the container does not run."""
+    name: str = ""
+    """Of the network."""
     position: int
     ip: str = ""
     ip6: str = ""

@@ -106,6 +106,19 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX published_by_container ON published(container);
     """,
+    """
+    CREATE TABLE endpoints_of_any (
+        container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+        network   TEXT NOT NULL,
+        position  INTEGER NOT NULL,
+        doc       TEXT NOT NULL,
+        PRIMARY KEY (container, network)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO endpoints_of_any SELECT container, network, position, doc FROM endpoints;
+    DROP TABLE endpoints;
+    ALTER TABLE endpoints_of_any RENAME TO endpoints;
+    CREATE INDEX endpoints_by_network ON endpoints(network);
+    """,
 )
 
 

@@ -6,7 +6,7 @@ A lease and a published port are rows before the platform is changed, and go aft
 from __future__ import annotations
 
 from jocker_protocol import types as t
-from jocker_protocol.errors import InvalidState
+from jocker_protocol.errors import InvalidState, NotFound
 
 from ..db import network_store as sql
 from ..db.records import ContainerRecord, EndpointRecord, Lease, NetworkRecord, PublishedRecord
@@ -25,6 +25,7 @@ from .messages import (
     Reserve,
     Resolve,
     ResolveConnection,
+    Route,
 )
 
 MANAGER = "networks"
@@ -66,6 +67,12 @@ class Networks:
         if not endpoints:
             return record.network if record.network in wishes.ALONE else "none"
         networks = await self._networks()
+        if gone := next((each for each in endpoints if each.network not in networks), None):
+            name = gone.name or gone.network[:12]
+            raise NotFound(
+                f"network {name} ({gone.network[:12]}), which container {record.name} was on, is not there any more; "
+                f"`jocker network disconnect {name} {record.name}` takes it off, or make the container anew"
+            )
         await self._reserve(record, endpoints, networks)
         routes = plan.routes(endpoints, networks)
         place = ""
@@ -107,6 +114,7 @@ class Networks:
             await self._tell(endpoint.network, Publish(endpoint.container, []))
             await self._store.write(sql.drop_published(endpoint.container))
         await self._ask(endpoint.network, Leave(endpoint))
+        await self._reroute(endpoint)
         await self._refresh()
 
     async def renamed(self) -> None:
@@ -125,7 +133,7 @@ class Networks:
         return [
             _show(
                 each,
-                networks[each.network],
+                networks.get(each.network),
                 leases.get(each.network, Lease(container=container, network=each.network)),
             )
             for each in endpoints
@@ -148,7 +156,8 @@ class Networks:
         networks = await self._networks()
         on: dict[str, list[tuple[str, str]]] = {}
         for each in await self._store.networks.endpoints():
-            on.setdefault(each.container, []).append((networks[each.network].name, each.network))
+            record = networks.get(each.network)
+            on.setdefault(each.container, []).append((record.name if record else each.name, each.network))
         ports: dict[str, list[PublishedRecord]] = {}
         for port in await self._store.networks.published():
             ports.setdefault(port.container, []).append(port)
@@ -181,6 +190,17 @@ class Networks:
     async def _shut(self, container: str) -> None:
         for network in {port.network for port in await self._store.networks.published(container)}:
             await self._tell(network, Publish(container, []))
+
+    async def _reroute(self, left: EndpointRecord) -> None:
+        """What led through the network that a running container has left leads through another."""
+        networks = await self._networks()
+        before = await self._store.networks.endpoints(container=left.container)
+        after = [each for each in before if each.network != left.network]
+        lost = plan.routes(before, networks).get(left.network, ())
+        for network, versions in plan.routes(after, networks).items():
+            if found := tuple(version for version in versions if version in lost):
+                endpoint = next(each for each in after if each.network == network)
+                await self._system.ref(f"network/{network}").call(Route(endpoint, found))
 
     async def _new_routes(self, endpoint: EndpointRecord) -> tuple[int, ...]:
         """Those that the container has no way for yet."""
@@ -219,7 +239,10 @@ class Networks:
             pass  # it writes all when it is back and asked next
 
 
-def _show(endpoint: EndpointRecord, network: NetworkRecord, lease: Lease) -> t.Endpoint:
+def _show(endpoint: EndpointRecord, network: NetworkRecord | None, lease: Lease) -> t.Endpoint:
+    """`network`: None if it is gone."""
+    if network is None:
+        return t.Endpoint(network=endpoint.name, network_id=endpoint.network, aliases=endpoint.aliases)
     up = bool(lease.ip or lease.ip6)
     return t.Endpoint(
         network=network.name,

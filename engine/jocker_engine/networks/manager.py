@@ -1,4 +1,4 @@
-"""All networks: makes and removes them, finds them by what people call them, gives out the host's ports.
+"""All networks: makes and removes them, finds them by what people call them. What it does for containers: places.py.
 
 For each network there is an actor below SUPERVISOR. The default network is made when somebody first asks for it.
 """
@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
+import msgspec
 import trio
 
 from jocker_protocol import types as t
@@ -17,15 +18,17 @@ from jocker_protocol.errors import Conflict, InUse, InvalidParams, JockerError, 
 
 from ..clock import new_id, now
 from ..db import network_store as sql
-from ..db.records import EndpointRecord, NetworkRecord, PublishedRecord
+from ..db.records import NetworkRecord
 from ..db.statements import happened
 from ..differences import mend, report
 from ..filters import Filters
 from ..house import House
-from ..otp import Actor, ActorDown, ChildSpec, handles
-from . import audit, ipam, plan, ports, wishes
-from .messages import FindNetwork, Placement, Republish, Reserve, Resolve, ResolveConnection
+from ..otp import ActorDown, ChildSpec, handles
+from . import audit, ipam, plan, wishes
+from .alone import alone
+from .messages import FindNetwork, Republish
 from .network import Network
+from .places import Places
 
 SUPERVISOR = "networks.all"
 _DOCKERS_DEFAULT = "bridge"
@@ -34,7 +37,7 @@ _DOCKERS_DEFAULT = "bridge"
 log = logging.getLogger("jocker.networks")
 
 
-class NetworksManager(Actor):
+class NetworksManager(Places):
     """Answers network.*, and containers' questions (access.py)."""
 
     answers = (JockerError, OSError, sqlite3.Error, ActorDown)
@@ -70,7 +73,7 @@ class NetworksManager(Actor):
         default = self._by_name(self._default_name)
         if reason is None and default is not None:
             try:
-                await self._take_away(default)
+                await self._take_away(default, unused=True)
             except (ActorDown, JockerError, OSError, sqlite3.Error) as error:
                 log.warning("network %s is left: %s", default.name, error)
 
@@ -97,24 +100,16 @@ class NetworksManager(Actor):
             return found
         self._making_default = trio.Event()
         try:
-            config, others = self._house.config, await self._others()
-            subnet = config.default_subnet
-            if (taken := ipam.overlap(subnet, others)) is not None:
-                subnet = ipam.choose(others)
-                log.warning(
-                    "the default network gets %s: the default_subnet %s overlaps with %s of %s",
-                    *(subnet, config.default_subnet, *taken),
-                )
-            host = await self._house.drivers.network.host()
+            config, host = self._house.config, await self._house.drivers.network.host()
             wish = t.NetworkCreate(
                 name=self._default_name,
-                subnets=[t.Subnet(subnet=subnet)],
+                subnets=[t.Subnet(subnet=config.default_subnet)],
                 interface=""
                 if config.default_loopback_name in host.addresses
                 else config.default_loopback_name,
                 nat=config.default_gateway_if,
             )
-            return await self._make(wish, others)
+            return await self._make(wish, elsewhere=True)
         finally:
             self._making_default.set()
             self._making_default = None
@@ -148,16 +143,20 @@ class NetworksManager(Actor):
             )
         return kind or driver.kinds[0]
 
-    async def _make(
-        self, wish: t.NetworkCreate, others: list[tuple[str, str]] | None = None
-    ) -> NetworkRecord:
-        """`others`: what its addresses were chosen by, if they were."""
+    async def _make(self, wish: t.NetworkCreate, *, elsewhere: bool = False) -> NetworkRecord:
+        """`elsewhere`: if its addresses are taken it gets others."""
         kind = await self._need_driver(wish.driver)
+        async with alone():
+            others = await self._others()
+            return await self._make_beside(others, _moved(wish, others) if elsewhere else wish, kind)
+
+    async def _make_beside(
+        self, others: list[tuple[str, str]], wish: t.NetworkCreate, kind: str
+    ) -> NetworkRecord:
         wishes.network_name(wish.name)
         wishes.interface(wish.interface, "interface")
         nat = wishes.interface(wish.nat, "nat")
         id = new_id()
-        others = await self._others() if others is None else others
         record = NetworkRecord(
             id=id,
             name=wish.name,
@@ -229,21 +228,21 @@ class NetworksManager(Actor):
             raise
         if record.name == self._default_name:
             raise InvalidParams(f"network {record.name} is always there and cannot be removed")
-        if not await self._take_away(record):
-            users = await self._house.store.networks.endpoints(network=record.id)
-            held = ", ".join(sorted(each.container[:12] for each in users)[:10])
+        if not await self._take_away(record, unused=False):
+            users = await self._house.store.networks.active(record.id)
+            held = f"container{'s' if len(users) > 1 else ''} {', '.join(sorted(users)[:10])}"
             raise InUse(
-                f"network {record.name} is in use by {held}; disconnect or remove these containers first"
+                f"network {record.name} is in use by {held}; stop or disconnect what runs on it first"
             )
         return t.Done()
 
-    async def _take_away(self, record: NetworkRecord) -> bool:
-        """False, and nothing is changed, when a container is on it."""
+    async def _take_away(self, record: NetworkRecord, *, unused: bool) -> bool:
+        """False, and nothing is changed, when a container that runs is on it, or, `unused`, any container."""
         if record.id in self._moving:
             raise Conflict(f"network {record.name} is being made or removed; wait for that")
         self._moving.add(record.id)
         try:
-            if not await self._house.store.write(sql.doom_network(record.id)):
+            if not await self._house.store.write(sql.doom_network(record.id, unused=unused)):
                 return False
             await self.system.stop_child(SUPERVISOR, f"network/{record.id}")
             await audit.destroy(
@@ -263,7 +262,7 @@ class NetworksManager(Actor):
         gone = []
         for record in sorted(self._records.values(), key=lambda each: each.name):
             wanted = record.name != self._default_name and filters.labels(record.labels)
-            if wanted and record.id not in self._moving and await self._take_away(record):
+            if wanted and record.id not in self._moving and await self._take_away(record, unused=True):
                 gone.append(record.name)
         return t.NetworksPruned(networks=gone)
 
@@ -369,105 +368,6 @@ class NetworksManager(Actor):
             )
         return sorted(members, key=lambda each: each.name)
 
-    # --- for containers ---
-
-    @handles(Resolve)
-    async def resolve(self, message: Resolve) -> None:
-        self.answer_later(self._resolve, message)
-
-    async def _resolve(self, message: Resolve) -> Placement:
-        wish = message.wish
-        if wish.network and wish.networks:
-            raise InvalidParams("network and networks exclude each other: give one of them")
-        first = wish.network or self._house.default_network
-        if not wish.networks and (first in wishes.ALONE or first.startswith("container:")):
-            return self._resolve_alone(first, wish)
-        asked = wish.networks or [t.Connection(network=first)]
-        endpoints: list[EndpointRecord] = []
-        for each in asked:
-            name = each.network or self._house.default_network
-            if name in wishes.ALONE or name.startswith("container:"):
-                raise InvalidParams(
-                    f"networks: on network {name} a container has no place that could be chosen"
-                )
-            record = await self._find_or_default(name)
-            if any(endpoint.network == record.id for endpoint in endpoints):
-                raise InvalidParams(f"networks: {record.name} is named twice")
-            endpoints.append(wishes.endpoint(record, each, message.container, len(endpoints)))
-        for endpoint in endpoints:
-            await self._check_wanted(endpoint)
-        return Placement(self._records[endpoints[0].network].name, endpoints)
-
-    def _resolve_alone(self, network: str, wish: t.ContainerCreate) -> Placement:
-        warnings = []
-        if wish.ports or wish.publish_all:
-            if network.startswith("container:"):
-                raise InvalidParams("ports: publish them on the container whose network this one shares")
-            if not wish.network:  # nobody asked for this network: the machine has no other
-                raise InvalidParams(
-                    f"ports: nothing can be published from network {network}, the only one here; leave -p out: "
-                    "what listens in the container is reached on the host's own ports"
-                )
-            warnings.append(f"published ports are ignored: the container is on network {network}")
-        return Placement(network, warnings=warnings)
-
-    async def _check_wanted(self, wish: EndpointRecord) -> None:
-        """An address that was asked for belongs to one container, whether it runs or not."""
-        for each in await self._house.store.networks.endpoints(network=wish.network):
-            for mine, other in ((wish.ip, each.ip), (wish.ip6, each.ip6)):
-                if mine and mine == other and each.container != wish.container:
-                    raise Conflict(
-                        f"address {mine} was given to container {each.container[:12]}; choose another"
-                    )
-
-    @handles(ResolveConnection)
-    async def resolve_connection(self, message: ResolveConnection) -> None:
-        self.answer_later(self._resolve_connection, message)
-
-    async def _resolve_connection(self, message: ResolveConnection) -> EndpointRecord:
-        if message.wish.network in wishes.ALONE:
-            raise InvalidParams(f"network {message.wish.network} cannot be combined with other networks")
-        record = await self._find_or_default(message.wish.network)
-        there = await self._house.store.networks.endpoints(container=message.container)
-        if any(each.network == record.id for each in there):
-            raise Conflict(f"container {message.wish.container[:64]} is on network {record.name} already")
-        used = {each.position for each in there}
-        position = next(number for number in range(len(used) + 1) if number not in used)
-        wish = wishes.endpoint(record, message.wish, message.container, position)
-        await self._check_wanted(wish)
-        return wish
-
-    @handles(Reserve)
-    async def reserve(self, message: Reserve) -> list[PublishedRecord]:
-        """In the order of messages, so that no two containers see the same port free."""
-        house = self._house
-        taken = await house.store.networks.published()
-        mine = [each for each in taken if each.container == message.container]
-        if mine:  # of a start that was cut off
-            await house.store.write(sql.drop_published(message.container))
-        host = await house.drivers.network.host() if any(wish.host_ip for wish in message.wishes) else None
-        try:
-            made = ports.assign(
-                message.wishes,
-                [each for each in taken if each.container != message.container],
-                container=message.container,
-                network=message.network,
-                addresses=host.addresses if host else {},
-            )
-        except ports.Occupied as error:
-            raise Conflict(
-                f"{error} is {await self._occupant(error)}; choose another, or stop that one"
-            ) from None
-        await house.store.write(*sql.add_published(made), grows=True)
-        return made
-
-    async def _occupant(self, error: ports.Occupied) -> str:
-        if error.by:
-            record = await self._house.store.container(error.by)
-            return f"container {record.name if record else error.by[:12]}'s"
-        who = await self._house.drivers.network.holder(error.protocol, error.port)
-        return f"in use by {who}" if who else "in use by a program of the host"
-
     # --- differences ---
 
     @handles(t.Check)
@@ -488,6 +388,15 @@ class NetworksManager(Actor):
             ):  # what an audit has loaded may be older than what holds
                 await self.system.ref(f"network/{id}").call(Republish())
         return shown
+
+
+def _moved(wish: t.NetworkCreate, others: Sequence[tuple[str, str]]) -> t.NetworkCreate:
+    subnet = wish.subnets[0].subnet
+    if (taken := ipam.overlap(subnet, others)) is None:
+        return wish
+    free = ipam.choose(others)
+    log.warning("network %s gets %s: %s overlaps with %s of %s", wish.name, free, subnet, *taken)
+    return msgspec.structs.replace(wish, subnets=[t.Subnet(subnet=free)])
 
 
 def _subnets(id: str, wish: t.NetworkCreate, others: Sequence[tuple[str, str]]) -> list[t.Subnet]:

@@ -73,6 +73,13 @@ class Leave(msgspec.Struct, frozen=True):
     endpoint: EndpointRecord
 
 
+class Route(msgspec.Struct, frozen=True):
+    """The default routes of a running container lead through this network now."""
+
+    endpoint: EndpointRecord
+    routes: tuple[int, ...]
+
+
 class Forget(msgspec.Struct, frozen=True):
     """A container's lease is over, on the platform and in the database."""
 

@@ -15,7 +15,7 @@ from ..platform.forwarder import Forwarder
 from ..platform.interfaces import Publication
 from . import plan
 from .ipam import Pool
-from .messages import Forget, Join, Leases, Leave, Publish, Reopen, Republish
+from .messages import Forget, Join, Leases, Leave, Publish, Reopen, Republish, Route
 from .rounds import Rounds
 
 log = logging.getLogger("jocker.networks")
@@ -112,6 +112,15 @@ class Network(Actor):
         await self._house.drivers.network.detach(plan.endpoint(self._record, wish, lease, ()))
         await self._house.store.write(sql.drop_lease(wish.container, self._record.id))
         self._forget(wish.container)
+
+    @handles(Route)
+    async def route(self, message: Route) -> None:
+        self.answer_later(self._route, message)
+
+    async def _route(self, message: Route) -> None:
+        if lease := self._leases.get(message.endpoint.container):
+            endpoint = plan.endpoint(self._record, message.endpoint, lease, message.routes)
+            await self._house.drivers.network.route(endpoint)
 
     @handles(Forget)
     async def forget(self, message: Forget) -> None:

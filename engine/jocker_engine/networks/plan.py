@@ -66,10 +66,12 @@ def routes(
     """Network -> IP versions whose default route leads through it: the first that has a way out for the version."""
     found: dict[int, str] = {}
     for each in endpoints:
-        record = networks[each.network]
-        for version in VERSIONS if not record.internal else ():
+        record = networks.get(each.network)
+        if record is None or record.internal:
+            continue
+        for version in VERSIONS:
             if subnet(record, version):
-                found.setdefault(version, record.id)
+                found.setdefault(version, each.network)
     return {id: tuple(version for version, way in found.items() if way == id) for id in found.values()}
 
 

@@ -68,6 +68,7 @@ def endpoint(
     return EndpointRecord(
         container=container,
         network=record.id,
+        name=record.name,
         position=position,
         ip=asked[4],
         ip6=asked[6],

@@ -430,6 +430,9 @@ class NetworkDriver(Protocol):
     async def detach(self, endpoint: Endpoint) -> None:
         """Undo attach; whether the container runs or not."""
 
+    async def route(self, endpoint: Endpoint) -> None:
+        """The default routes of the container, which runs and is attached, lead through the endpoint's gateways now."""
+
     async def release(self, container: str) -> None:
         """The container has ended: remove what it had beside its endpoints, and those of them that are left."""
 

@@ -131,3 +131,26 @@ def test_each_migration_is_a_transaction(tmp_path: Path, monkeypatch: pytest.Mon
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         assert not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchall()
     connection.close()
+
+
+def test_endpoints_outlive_their_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of before that migration stay, and do not keep their network any more."""
+    from jocker_engine.db import schema
+
+    path = str(tmp_path / "db")
+    monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS[:4])
+    with open_database(path) as before:
+        before.executescript(
+            """INSERT INTO images VALUES ('i', NULL, '{}');
+            INSERT INTO containers (id, name, image, status, doc) VALUES ('c', 'c', 'i', 'exited', '{}');
+            INSERT INTO networks VALUES ('n', 'n', 1, '{}');
+            INSERT INTO endpoints VALUES ('c', 'n', 0, 'kept')"""
+        )
+    before.close()
+    monkeypatch.undo()
+    after = open_database(path)
+    after.execute("DELETE FROM networks")
+    assert after.execute("SELECT * FROM endpoints").fetchall() == [("c", "n", 0, "kept")]
+    after.execute("DELETE FROM containers")
+    assert after.execute("SELECT * FROM endpoints").fetchall() == []
+    after.close()

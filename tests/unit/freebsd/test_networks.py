@@ -125,9 +125,13 @@ def test_rules_of_other_networks() -> None:
         "rdr on { em1, vtnet0, jocker } inet proto udp from any to 192.0.2.1 port 53 tag jocker -> 10.213.7.5 port 5353",
         "pass in inet proto udp from any to 10.213.7.5 port 5353 tagged jocker",
     ]
-    assert (
-        pf.rules(network(subnets=v4), [Publication("tcp", "::", 80, "fd00::1", 80)], OUTER).count("rdr") == 0
-    )
+    for host, to in (
+        ("::", "fd00::1"),
+        ("::", "10.213.7.5"),
+        ("::1", "fd00:7::5"),
+        ("127.0.0.1", "fd00:7::5"),
+    ):
+        assert "rdr" not in pf.rules(network(subnets=v4), [Publication("tcp", host, 80, to, 80)], OUTER)
 
 
 # --- the driver ---
@@ -227,6 +231,14 @@ async def test_a_container_that_runs_is_attached(case: Case) -> None:
     moved = [words for words in case.machine.ran if "vnet" in words]
     assert [words[2:] for words in moved] == [["vnet", name]]
     assert ["/sbin/route", "-j", name, "add", "default", "10.213.7.1"] in case.machine.ran
+    case.machine.ran.clear()
+    await case.driver.route(case.endpoint(A, 2))
+    assert [words[3:] for words in case.machine.ran if words[0] == "/sbin/route"] == [
+        ["delete", "default"],
+        ["add", "default", "10.213.7.1"],
+        ["delete", "-inet6", "default"],
+        ["add", "-inet6", "default", "fd00:7::1"],
+    ]
 
 
 async def test_an_attachment_that_fails_leaves_nothing(case: Case) -> None:

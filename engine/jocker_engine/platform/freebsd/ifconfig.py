@@ -151,7 +151,10 @@ def inside(jail: str, name: str, addresses: tuple[str, ...], gateways: tuple[str
     for address in addresses:
         no_dad = ["no_dad"] if ":" in address else []
         commands.append(["/sbin/ifconfig", "-j", jail, name, family(address), address, *no_dad, "up"])
-    for gateway in gateways:
-        v6 = ["-inet6"] if ":" in gateway else []
-        commands.append(["/sbin/route", "-j", jail, "add", *v6, "default", gateway])
-    return commands
+    return [*commands, *(default_route(jail, "add", gateway) for gateway in gateways)]
+
+
+def default_route(jail: str, verb: str, gateway: str) -> list[str]:
+    """Of a jail; `verb` is add, or delete, which takes any gateway's when none is given."""
+    v6 = ["-inet6"] if ":" in gateway else []
+    return ["/sbin/route", "-j", jail, verb, *v6, "default", *([gateway] if verb == "add" else [])]

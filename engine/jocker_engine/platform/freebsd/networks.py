@@ -209,6 +209,12 @@ class FreeBsdNetworks:
             if interface is not None and ifconfig.has(interface, _alone(address)):
                 await self._commands.run(ifconfig.remove_address(interface.name, address))
 
+    async def route(self, endpoint: Endpoint) -> None:
+        if endpoint.network.kind == "bridge" and (jail := await self._jail(endpoint.container)) is not None:
+            for gateway in endpoint.gateways:  # the old one went with its interface, as a rule
+                await self._commands.run(ifconfig.default_route(jail, "delete", gateway), check=False)
+                await self._commands.run(ifconfig.default_route(jail, "add", gateway))
+
     async def release(self, container: str) -> None:
         self._joins.pop(container, None)
         for endpoint in self._shared.pop(container, []):

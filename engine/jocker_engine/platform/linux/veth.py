@@ -138,6 +138,11 @@ class VethNetwork:
         if _exists(outer := self._outer(endpoint)):
             await self._ip([f"link del dev {outer}"])
 
+    async def route(self, endpoint: Endpoint) -> None:
+        name = os.path.basename(self._namespace(endpoint.container))
+        for line in _routes(endpoint):
+            await self._commands.run(["ip", "-n", name, *line.split()])
+
     async def release(self, container: str) -> None:
         """With its last process and its name the namespace goes, and its interfaces with it: the kernel does that by itself."""
         remove_namespace(self._namespace(container))
@@ -243,6 +248,10 @@ def _inside(endpoint: Endpoint) -> Iterator[str]:
     for address in endpoint.addresses:
         yield f"addr add {address} dev {endpoint.interface}{_no_dad(address)}"
     yield f"link set dev {endpoint.interface} up"
+    yield from _routes(endpoint)
+
+
+def _routes(endpoint: Endpoint) -> Iterator[str]:
     for gateway in endpoint.gateways:
         yield f"route replace default via {gateway} dev {endpoint.interface}"
 

@@ -34,6 +34,9 @@ class HostNetwork:
     async def detach(self, endpoint: Endpoint) -> None:
         """It is not attached."""
 
+    async def route(self, endpoint: Endpoint) -> None:
+        """It is the host's."""
+
     async def release(self, container: str) -> None:
         """It has nothing."""
 
