@@ -113,7 +113,7 @@ def _interfaces(top: str) -> list[str]:
 
 
 def _anchors(top: str) -> list[str]:
-    lines = [line.strip() for line in _run("pfctl", "-sA")[1].splitlines()]
+    lines = [line.strip() for line in _run("pfctl", "-vsA")[1].splitlines()]
     return [
         line
         for line in lines

@@ -271,7 +271,7 @@ class Machine(Commands):
                     "".join(line + "\n" for line in self.pf_main.splitlines() if "-anchor" not in line),
                     "",
                 )
-            case ["-sA"]:
+            case ["-vsA"]:
                 return 0, "".join(f"  {name}\n" for name in ("jocker", *self.anchors)), ""
             case ["-a", name, "-nf", "-"]:
                 return (1, "", "stdin:2: syntax error") if "bogus" in rules else (0, "", "")

@@ -57,7 +57,7 @@ def test_the_packet_filter_printed() -> None:
     assert pf.missing_lines(main) == []
     other = said("trace-pf-nat-rdr", "pfctl -sn")
     assert pf.missing_lines(other) == list(pf.LINES)
-    assert pf.parse_anchors(said("trace-pf-anchors", "pfctl -sA")) == ["xc", "xc/t1"]
+    assert pf.parse_anchors(said("trace-pf-anchors", "pfctl -vsA")) == ["xc", "xc/n2", "xc/t1"]
     assert pf.why_not(None, "")[0] == "pf is not there"
     assert pf.why_not("Status: Disabled", "")[0] == "pf is off"
     assert "rdr-anchor" in pf.why_not("Status: Enabled", 'nat-anchor "jocker/*" all\n')[0]

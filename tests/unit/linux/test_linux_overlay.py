@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -115,6 +116,7 @@ async def test_a_layer_lower_down_with_links_out(storage: OverlayStorage, tmp_pa
     assert await storage.diff("a2") == [Change("C", "/dir"), Change("A", "/dir/file")]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="overlayfs is Linux's")
 def test_opaque_and_deleted_directories_between_layers(tmp_path: Path) -> None:
     """upper / top (dir opaque) / middle (gone is a whiteout) / bottom."""
     need(os.geteuid() == 0, "whiteouts need root")

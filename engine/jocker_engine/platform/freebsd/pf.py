@@ -114,7 +114,8 @@ def show(name: str) -> list[list[str]]:
 
 
 INFO = ["pfctl", "-s", "info"]
-LIST = ["pfctl", "-sA"]
+LIST = ["pfctl", "-vsA"]
+"""FreeBSD 14 shows what is below an anchor only with -v."""
 MAIN = [["pfctl", "-sn"], ["pfctl", "-sr"]]
 
 
