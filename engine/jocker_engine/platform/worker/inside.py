@@ -13,7 +13,10 @@ import stat
 import sys
 from types import TracebackType
 
-_PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
+PATH_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+"""What is there, a link too, for its name and status only; Linux has it, and FreeBSD."""
+_EMPTY_PATH = 0x02000000
+"""O_EMPTY_PATH, sys/fcntl.h: FreeBSD opens what the descriptor names, where Linux has /proc/self/fd."""
 _MAX_LINKS = 40
 """As path_resolution(7) has it."""
 
@@ -24,7 +27,7 @@ class Inside:
     def __init__(self, root: str, same_as: str = "") -> None:
         """`same_as`: another path of the same directory. Raises OSError(ESTALE): it is not, or `root` is gone."""
         try:
-            self._root = os.open(root, _PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
             raise OSError(errno.ESTALE, "it is gone", root) from None
         if same_as and not os.path.samestat(os.fstat(self._root), os.stat(same_as)):
@@ -65,7 +68,7 @@ class Inside:
                     if len(stack) > 1:
                         os.close(stack.pop())
                     continue
-                fd = os.open(part, _PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stack[-1])
+                fd = os.open(part, PATH_ONLY, dir_fd=stack[-1])
                 mode = os.fstat(fd).st_mode
                 if stat.S_ISLNK(mode) and (todo or follow):
                     os.close(fd)
@@ -88,16 +91,17 @@ class Inside:
         return stack
 
 
-def reopen(fd: int, flags: int, name: str, parent: int) -> int:
+def reopen(fd: int, flags: int) -> int:
     """The same file, opened for its content; never another one that has taken its name, never waiting for a FIFO."""
     flags |= os.O_CLOEXEC | os.O_NONBLOCK
     if sys.platform == "linux":
         return os.open(f"/proc/self/fd/{fd}", flags)
-    new = os.open(name, flags | os.O_NOFOLLOW, dir_fd=parent)
-    if not os.path.samestat(os.fstat(new), os.fstat(fd)):
-        os.close(new)
-        raise FileNotFoundError(errno.ENOENT, "it was replaced meanwhile", name)
-    return new
+    return os.open("", flags | _EMPTY_PATH, dir_fd=fd)
+
+
+def target_of(fd: int) -> str:
+    """Where a link that was found leads; readlink(2) on Linux, open(2) on FreeBSD, O_PATH."""
+    return os.readlink("", dir_fd=fd)
 
 
 def open_directory(fd: int) -> int:

@@ -13,7 +13,7 @@ import stat
 import sys
 from typing import IO
 
-from .inside import Inside, open_directory, reopen
+from .inside import PATH_ONLY, Inside, open_directory, reopen, target_of
 from .scene import set_scene
 from .tarwriter import END, has_form, header, padding
 
@@ -60,15 +60,15 @@ class _Packer:
         self._out = out
         self._seen: dict[tuple[int, int], str] = {}
 
-    def entry(self, fd: int, name: str, base: str = "", parent: int = -1) -> None:
-        """One entry and all below it; `fd` names it, `base` is its name in the directory `parent`."""
+    def entry(self, fd: int, name: str) -> None:
+        """One entry and all below it."""
         status = os.fstat(fd)
         if not has_form(status):
             return
         if stat.S_ISREG(status.st_mode):
-            self._file(fd, name, base, parent, status)
+            self._file(fd, name, status)
         elif stat.S_ISLNK(status.st_mode):
-            self._header(name, status, target=_target(fd, base, parent))
+            self._header(name, status, target=target_of(fd))
         else:
             xattrs = _xattrs(fd) if stat.S_ISDIR(status.st_mode) else {}
             self._header(name, status, xattrs=xattrs)
@@ -80,22 +80,22 @@ class _Packer:
         try:
             for each in sorted(os.listdir(directory)):
                 try:
-                    child = os.open(each, _O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                    child = os.open(each, PATH_ONLY, dir_fd=directory)
                 except FileNotFoundError:
                     continue
                 try:
-                    self.entry(child, f"{name}/{each}", each, directory)
+                    self.entry(child, f"{name}/{each}")
                 finally:
                     os.close(child)
         finally:
             os.close(directory)
 
-    def _file(self, fd: int, name: str, base: str, parent: int, status: os.stat_result) -> None:
+    def _file(self, fd: int, name: str, status: os.stat_result) -> None:
         key = (status.st_dev, status.st_ino)
         if status.st_nlink > 1 and key in self._seen:
             self._header(name, status, target=self._seen[key], link=True)
             return
-        content = reopen(fd, os.O_RDONLY, base, parent)
+        content = reopen(fd, os.O_RDONLY)
         try:
             status = os.fstat(content)
             self._header(name, status, xattrs=_xattrs(fd))
@@ -123,13 +123,6 @@ class _Packer:
     ) -> None:
         self._out.write(header(name, status, target=target, link=link, xattrs=xattrs))
         self.entries += 1
-
-
-_O_PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
-
-
-def _target(fd: int, base: str, parent: int) -> str:
-    return os.readlink("", dir_fd=fd) if sys.platform == "linux" else os.readlink(base, dir_fd=parent)
 
 
 def _xattrs(fd: int) -> dict[str, bytes]:

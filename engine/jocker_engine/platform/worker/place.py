@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .inside import Inside, open_directory
+from .inside import Inside, open_directory, target_of
 from .scene import set_scene
 from .untar import ArchiveError, opened_stream, understood
 
@@ -42,9 +42,7 @@ def stat_path(
             status = os.fstat(fd)
             kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
             kind = kinds.get(stat.S_IFMT(status.st_mode), "other")
-            target = ""
-            if kind == "link" and sys.platform == "linux":
-                target = os.readlink("", dir_fd=fd)
+            target = target_of(fd) if kind == "link" else ""
             return {
                 "kind": kind,
                 "mode": stat.S_IMODE(status.st_mode),
