@@ -17,7 +17,6 @@ import pools
 from engines import Engine
 
 pytest_plugins = ("conformance",)
-collect_ignore = [] if sys.platform == "linux" else ["unit/linux"]
 
 # A shell without job control starts what is in its background with SIGINT ignored, and so would be all that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from conftest import need
 from jocker_engine.platform.commands import Commands
 from jocker_engine.platform.linux import cgroup, oci
 from jocker_engine.platform.linux.seccomp import profile
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="for Linux")
 
 GROUP = f"/jocker-test-{os.getpid()}"
 

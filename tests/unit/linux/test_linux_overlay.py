@@ -18,6 +18,8 @@ from jocker_engine.platform.linux.mounts import is_mounted, mount_overlay, unmou
 from jocker_engine.platform.linux.overlay import OverlayStorage
 from jocker_engine.platform.worker.overlaydiff import overlay_changes
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="overlayfs is Linux's")
+
 NOTHING: frozenset[str] = frozenset()
 
 
@@ -116,7 +118,6 @@ async def test_a_layer_lower_down_with_links_out(storage: OverlayStorage, tmp_pa
     assert await storage.diff("a2") == [Change("C", "/dir"), Change("A", "/dir/file")]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="overlayfs is Linux's")
 def test_opaque_and_deleted_directories_between_layers(tmp_path: Path) -> None:
     """upper / top (dir opaque) / middle (gone is a whiteout) / bottom."""
     need(os.geteuid() == 0, "whiteouts need root")
