@@ -59,8 +59,10 @@ async def fetch(house: House, step: CopyStep, directory: str) -> list[str]:
     return digests
 
 
-async def digest(house: House, step: CopyStep, source: str) -> list[str]:
-    """What the cache knows the sources in the directory `source` by. Raises PlatformError, OSError."""
+async def digest(house: House, step: CopyStep, source: str, of_image: bool) -> list[str]:
+    """What the cache knows the sources in the directory `source` by; of an image their owners count too. Raises
+    PlatformError, OSError.
+    """
     if not step.sources:
         return []
     found = await work(
@@ -70,6 +72,7 @@ async def digest(house: House, step: CopyStep, source: str) -> list[str]:
         sources=list(step.sources),
         parents=step.parents,
         exclude=list(step.exclude),
+        owners=of_image,
         where=_where(step),
     )
     return [found["digest"]]
@@ -81,9 +84,9 @@ def _where(step: CopyStep) -> str:
     return step.source_image or "the build context"
 
 
-async def copy(house: House, step: CopyStep, source: str, extra: str, rootfs: str) -> None:
-    """Sources of the directory `source`, and all that is in `extra`, into a root. Raises PlatformError, OSError,
-    NoSuchUser.
+async def copy(house: House, step: CopyStep, source: str, extra: str, rootfs: str, of_image: bool) -> None:
+    """Sources of the directory `source`, which is that `of_image` or a context, and all that is in `extra`, into a
+    root. Raises PlatformError, OSError, NoSuchUser.
     """
     owner = None
     if step.chown:
@@ -102,6 +105,6 @@ async def copy(house: House, step: CopyStep, source: str, extra: str, rootfs: st
         "parents": step.parents,
         "exclude": list(step.exclude),
         "where": _where(step),
-        "hard_links": step.source_stage is not None,
+        "of_image": of_image,
     }
     await work(house.commands, "copy_in", context_dir=source, rootfs=rootfs, **params)

@@ -31,6 +31,8 @@ _DEFAULT_SHELL = ["/bin/sh", "-c"]
 _PORT = re.compile(r"(?:.*:)?(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp)?)?", re.IGNORECASE)
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_SHORTEST = 0.001
+"""Seconds of a health check."""
 _GIT = re.compile(r"(?:git|ssh)://|git@[\w.-]+:|https?://[^?#]+\.git(?:[?#]|$)")
 """As Docker tells repositories from files and URLs."""
 
@@ -45,9 +47,10 @@ class BuildState:
     build_args: dict[str, str]
     global_args: dict[str, str]
     args: dict[str, str] = field(default_factory=dict)
-    """ARGs in scope that have a value; those of the stage that this one is from, to begin with."""
+    """ARGs in scope that have a value and no ENV after them; those of the stage that this one is from, to begin with."""
     triggers: tuple[Instruction, ...] = ()
     """ONBUILD instructions of an image that this stage is from; they come first."""
+    author: str = ""
     missing: set[str] = field(default_factory=set)
     """Variables that were used but not set; the linter empties it."""
     _cmd_here: bool = False
@@ -66,10 +69,12 @@ class BuildState:
         return (*self.triggers, *self.stage.instructions)
 
     def env(self) -> dict[str, str]:
-        """What substitution sees: ENV over ARG."""
-        env = {"PATH": DEFAULT_PATH, **self.args}
-        env.update(item.partition("=")[::2] for item in self.config.env)
-        return env
+        """What substitution sees: of ENV and ARG the later one."""
+        return {
+            "PATH": DEFAULT_PATH,
+            **{name: value for name, _, value in (item.partition("=") for item in self.config.env)},
+            **self.args,
+        }
 
     def apply(self, instruction: Instruction, stages: tuple[Stage, ...] = ()) -> Step:
         """The step; `config` and `args` are those after it. `stages`: all of the file. Raises BadDockerfile."""
@@ -128,6 +133,7 @@ class BuildState:
         merged = {item.partition("=")[0]: item for item in self.config.env}
         merged.update((name, f"{name}={value}") for name, value in values.items())
         self.config.env = list(merged.values())
+        self.args = {name: value for name, value in self.args.items() if name not in values}
         return self._config(instruction, "ENV " + " ".join(f"{n}={v}" for n, v in values.items()))
 
     def _label(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
@@ -136,7 +142,7 @@ class BuildState:
         return self._config(instruction, "LABEL " + " ".join(f"{n}={v}" for n, v in labels.items()))
 
     def _maintainer(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
-        self.config.labels = {**self.config.labels, "maintainer": instruction.rest}
+        self.author = instruction.rest
         return self._config(instruction, instruction.text)
 
     def _cmd(self, instruction: Instruction, _: tuple[Stage, ...]) -> Step:
@@ -166,7 +172,7 @@ class BuildState:
         ports = list(self.config.exposed_ports)
         for word in words:
             match = _PORT.fullmatch(word)
-            if match is None or not int(match[1]) <= int(match[2] or match[1]) <= 65535:
+            if match is None or not 0 < int(match[1]) <= int(match[2] or match[1]) <= 65535:
                 raise self._fail(instruction, f"{word!r} is no port: PORT[-PORT][/tcp|udp|sctp]", word)
             protocol = (match[3] or "tcp").lower()
             ports += (f"{port}/{protocol}" for port in range(int(match[1]), int(match[2] or match[1]) + 1))
@@ -210,6 +216,8 @@ class BuildState:
                     times = {name.replace("-", "_"): duration(value) for name, value in flags.items()}
                 except ValueError as error:
                     raise self._fail(instruction, f"HEALTHCHECK: {error}") from None
+                if any(0 < seconds < _SHORTEST for seconds in times.values()):
+                    raise self._fail(instruction, "HEALTHCHECK: no span of time may be shorter than 1ms")
                 if retries < 0:
                     raise self._fail(instruction, "HEALTHCHECK: --retries must not be negative", "--retries")
                 check = Healthcheck(test=test, retries=retries, **times)
@@ -247,9 +255,7 @@ class BuildState:
         network = "" if network == "default" else network
         argv, script = self._run_command(instruction)
         mounts = self._mounts(instruction, stages)
-        env = {"PATH": DEFAULT_PATH, **self.args}
-        env.update((k, v) for k, v in self.build_args.items() if k in PREDEFINED)
-        env.update(item.partition("=")[::2] for item in self.config.env)
+        env = {name: value for name, value in self.build_args.items() if name in PREDEFINED} | self.env()
         args = " ".join(
             f"{name}={value}" for name, value in sorted(self.args.items()) if name not in PREDEFINED
         )

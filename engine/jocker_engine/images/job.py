@@ -191,7 +191,7 @@ class Sources:
             return [known]
         path = await self.path(source)
         try:
-            found = await copying.digest(self._job.house, step, path)
+            found = await copying.digest(self._job.house, step, path, isinstance(source, ImageRecord))
         except JockerError as error:
             raise self._dockerfile.error_about(self._line, error.message) from None
         if identity:

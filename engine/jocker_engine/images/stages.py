@@ -267,7 +267,7 @@ def assignments(
     pairs: list[tuple[str, str | None]] = []
     for word in words:
         name, equals, value = word.partition("=")
-        if not name or (not equals and not bare) or not _ENV_NAME.fullmatch(name):
+        if not name or (not equals and not bare) or not (keyword == "LABEL" or _ENV_NAME.fullmatch(name)):
             raise dockerfile.error_at(instruction, f"{keyword} takes NAME=VALUE, not {word!r}", word)
         pairs.append((name, value if equals else None))
     return pairs

@@ -21,7 +21,7 @@ from . import copying, layers, running
 from .cache import Claim, Hold, Made, NotMade
 from .contexts import Root
 from .dockerfile import Dockerfile, Instruction
-from .evaluate import BuildState
+from .evaluate import DEFAULT_PATH, BuildState
 from .job import Doing, Job, Sources, leaf
 from .stages import Plan, Stage
 from .steps import ConfigStep, CopyStep, RunStep, Step, WorkdirStep
@@ -40,13 +40,13 @@ class Point:
     stamp: str
     """When its last layer was made; "" as long as there is none."""
 
-    def image(self, config: t.ImageConfig) -> ImageRecord:
+    def image(self, config: t.ImageConfig, author: str) -> ImageRecord:
         """An image that ends here."""
         stamp, history = self.stamp, self.history
         if not stamp:  # FROM scratch, and nothing but configuration
             stamp = now()
             history = [msgspec.structs.replace(entry, created=stamp) for entry in history]
-        return layers.new_image(self.layer, config, history)
+        return msgspec.structs.replace(layers.new_image(self.layer, config, history), author=author)
 
 
 class StageWork:
@@ -65,11 +65,14 @@ class StageWork:
         """To its end. `scopes`: the ARGs at the end of each stage. Raises BadDockerfile, BuildFailed."""
         stage, request = self._stage, self._job.request
         base = await self._base()
-        config = base.config if base else t.ImageConfig()
+        config = base.config if base else t.ImageConfig(working_dir="/")
+        if not any(item.startswith("PATH=") for item in config.env):
+            config = msgspec.structs.replace(config, env=[*config.env, f"PATH={DEFAULT_PATH}"])
         scope = {} if stage.base_stage is None else scopes[stage.base_stage]
         self._state = BuildState(
-            self._dockerfile, stage, config, request.build_args, self._plan.global_args, scope
-        )
+            self._dockerfile, stage, config, request.build_args, self._plan.global_args, scope,
+            author=base.author if base else "",
+        )  # fmt: skip
         instructions: Sequence[Instruction] = self._state.instructions
         self._total += sum(each.keyword in LAYER_MAKERS for each in instructions)
         point = Point(base.layer if base else None, list(base.history) if base else [], "")
@@ -82,10 +85,10 @@ class StageWork:
                 await self._instruction(instruction, point)
             except BuildFailed:
                 if point.layer is not None and self._job.last_good is None:
-                    self._job.last_good = point.image(self._state.config)
+                    self._job.last_good = point.image(self._state.config, self._state.author)
                 raise
         scopes[stage.index] = self._state.args
-        self._job.finish(stage.index, point.image(self._state.config))
+        self._job.finish(stage.index, point.image(self._state.config, self._state.author))
 
     async def _base(self) -> ImageRecord | None:
         stage = self._stage
@@ -219,7 +222,8 @@ class StageWork:
                         if step.sources:
                             source = await sources.find(step.source_stage, step.source_image)
                         path = await sources.path(source) if step.sources else ""
-                        await copying.copy(job.house, step, path, extra, rootfs)
+                        of_image = isinstance(source, ImageRecord)
+                        await copying.copy(job.house, step, path, extra, rootfs, of_image)
                     elif isinstance(step, WorkdirStep):
                         self._workdir(rootfs, step)
             except* (JockerError, OSError, NoSuchUser, sqlite3.Error) as group:
@@ -255,12 +259,24 @@ class StageWork:
         return layers.Clamp(epoch, exact=here)
 
     def _workdir(self, rootfs: str, step: WorkdirStep) -> None:
-        path = resolve(rootfs, step.path)
-        if not os.path.isdir(path):
-            resolve(rootfs, step.path, create=True)
-            if self._state.config.user and os.geteuid() == 0:
-                user = lookup_user(rootfs, self._state.config.user)
-                os.chown(path, user.uid, user.gid)
+        """The directory, and those on the way to it: what is made belongs to USER."""
+        user = self._state.config.user
+        owner = lookup_user(rootfs, user) if user and os.geteuid() == 0 else None
+        try:
+            path = resolve(rootfs, step.path)
+            missing = []
+            while not os.path.lexists(path):
+                missing.append(path)
+                path = os.path.dirname(path)
+            if not os.path.isdir(path):
+                raise NotADirectoryError
+        except NotADirectoryError:
+            raise NotADirectoryError(f"{step.path} is, or lies in, what is not a directory") from None
+        for path in reversed(missing):
+            os.mkdir(path)
+            os.chmod(path, 0o755)
+            if owner:
+                os.chown(path, owner.uid, owner.gid)
 
     def _failed(
         self, instruction: Instruction, step: Step, error: BaseException, point: Point

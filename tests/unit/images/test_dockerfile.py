@@ -62,6 +62,7 @@ WRONG = [
     ("FROM x\nENV A=1 \\\n B", 3, 2, "NAME=VALUE"),
     ("FROM x\nEXPOSE 80 \\\n\n# comment\n  http", 5, 3, "no port"),
     ("FROM x\nEXPOSE 9-8", 2, 8, "no port"),
+    ("FROM x\nEXPOSE 0", 2, 8, "no port"),
     ("FROM x\nEXPOSE 80/icmp", 2, 8, "no port"),
     ("FROM x\nSHELL sh", 2, 7, "JSON"),
     ("FROM x\nCMD [1]", 2, 5, "array of strings"),
@@ -69,6 +70,7 @@ WRONG = [
     ("FROM x\nRUN", 2, 1, "needs an argument"),
     ("FROM x\nSTOPSIGNAL NOPE", 2, 12, "no such signal"),
     ("FROM x\nHEALTHCHECK --interval=1 CMD x", 2, 1, "no span of time"),
+    ("FROM x\nHEALTHCHECK --timeout=1us CMD x", 2, 1, "shorter than 1ms"),
     ("FROM x\nHEALTHCHECK x", 2, 1, "NONE"),
     ('FROM x\nVOLUME [""]', 2, 8, "empty"),
     ("FROM $nope", 1, 6, "FROM takes"),
@@ -289,6 +291,16 @@ def test_arguments_across_stages() -> None:
     last = BuildState(dockerfile, todo.every[2], ImageConfig(), {}, todo.global_args)
     step = last.apply(last.instructions[0])
     assert isinstance(step, RunStep) and not {"A=1", "C=c"} & set(step.env)
+
+
+def test_of_env_and_arg_the_later_one_counts() -> None:
+    text = "FROM x\nENV A=1\nRUN a\nARG A=2\nRUN b\nENV B=$A\nENV A=3\nRUN c\n"
+    steps, config = evaluate(text)
+    assert config.env == ["A=3", "B=2"]
+    runs = [step for step in steps if isinstance(step, RunStep)]
+    assert [item for run in runs for item in run.env if item[:2] == "A="] == ["A=1", "A=2", "A=3"]
+    given, _ = evaluate(text, A="9")
+    assert isinstance(given[3], RunStep) and "A=9" in given[3].env
 
 
 def test_predefined_arguments() -> None:

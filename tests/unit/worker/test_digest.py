@@ -83,3 +83,11 @@ def test_parts_cannot_run_into_each_other(tmp_path: Path) -> None:
 def test_what_is_not_there(context: Path) -> None:
     with pytest.raises(CopyError, match="no such file in the build context: 'x'"):
         of(context, "x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_owners_count_in_an_image(context: Path) -> None:
+    before = [digest(str(context), ["dir"], owners=owners)["digest"] for owners in (False, True)]
+    os.chown(context / "dir" / "file", 5, 6)
+    after = [digest(str(context), ["dir"], owners=owners)["digest"] for owners in (False, True)]
+    assert after[0] == before[0] and after[1] != before[1]

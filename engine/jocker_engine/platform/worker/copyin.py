@@ -30,7 +30,7 @@ def copy_in(
     link: bool = False,
     parents: bool = False,
     exclude: list[str] | None = None,
-    hard_links: bool = False,
+    of_image: bool = False,
     where: str = "the build context",
 ) -> dict[str, int]:
     """Copy sources (patterns relative to the context), and all files of the directory `extra`, to `destination`
@@ -38,11 +38,11 @@ def copy_in(
 
     Of a directory the content is copied. A destination that ends in "/", is a directory, or gets several
     sources is a directory. Modes and mtimes are kept, unless `chmod` (octal or symbolic) changes the modes; all
-    belongs to `chown` (uid, gid), 0:0 without. A directory that is there already keeps its owner and mode.
+    belongs to `chown` (uid, gid), without to 0:0, or with `of_image` to whom it belongs there. A directory that is there already keeps its owner and mode.
     `unpack` extracts sources that are tar archives, also compressed, known by their content: what they hold keeps
     its mode and, without `chown`, its owner. With `link` nothing in the destination is followed: links on the way
-    are replaced by directories. With `parents` sources keep their paths. `hard_links` says that those of the source mean
-    something; the files of a context may share theirs for reasons of their own. Without root all belongs to the caller.
+    are replaced by directories. With `parents` sources keep their paths. `of_image` says that the sources are in an
+    image, whose owners and hard links mean something; those of a context do not. Without root all belongs to the caller.
 
     Returns {"files": entries made that are not directories}. Raises CopyError (one line), OSError.
     """
@@ -52,7 +52,7 @@ def copy_in(
         found = [(source, unpack) for source in find_sources(context_dir, sources, parents, where)]
         for name in sorted(os.listdir(extra)) if extra else []:
             found.append((Source(name, os.path.join(extra, name), ""), unpack_extra))
-        copier = _CopyIn(rootfs, chown, chmod, link, hard_links)
+        copier = _CopyIn(rootfs, chown, chmod, link, of_image)
         several = len(found) > 1 or destination.endswith(("/", "/.", "/.."))
         for source, unpacks in found:
             if os.path.isdir(source.path):
@@ -75,15 +75,14 @@ class _CopyIn:
     """Writes into one root; paths named `inside` are absolute within it."""
 
     def __init__(
-        self, rootfs: str, chown: list[int] | None, chmod: str, link: bool, hard_links: bool
+        self, rootfs: str, chown: list[int] | None, chmod: str, link: bool, of_image: bool
     ) -> None:
         self.files = 0
         self._rootfs = os.path.realpath(rootfs)
         self._chown = (chown[0], chown[1]) if chown else None
-        self._owner = self._chown or (0, 0)
         self._chmod = parse_mode(chmod) if chmod else None
         self._link = link
-        self._hard_links = hard_links
+        self._of_image = of_image
         self._root = os.geteuid() == 0
         self._copier = TreeCopier()
         self._linked: dict[tuple[int, int], str] = {}
@@ -164,14 +163,15 @@ class _CopyIn:
         elif kind == stat.S_IFSOCK or not make_node(target, status):
             return  # nobody listens on a copy
         self._attributes(source, target, status)
-        if self._hard_links and status.st_nlink > 1:
+        if self._of_image and status.st_nlink > 1:
             self._linked[key] = target
         self.files += 1
 
     def _attributes(self, source: str, target: str, status: os.stat_result) -> None:
         """Owner, xattrs, mode, time: in this order, since chown clears set-uid bits and capabilities."""
         if self._root:
-            os.chown(target, *self._owner, follow_symlinks=False)
+            theirs = (status.st_uid, status.st_gid) if self._of_image else (0, 0)
+            os.chown(target, *(self._chown or theirs), follow_symlinks=False)
         copy_xattrs(source, target, status)
         if not stat.S_ISLNK(status.st_mode):
             mode = stat.S_IMODE(status.st_mode)
@@ -219,7 +219,7 @@ class _CopyIn:
         os.mkdir(path)
         os.chmod(path, 0o755)
         if self._root:
-            os.chown(path, *self._owner)
+            os.chown(path, *(self._chown or (0, 0)))
 
     def _clear(self, target: str) -> None:
         """Before a directory is made: with `link` what is there goes, else it is an error."""

@@ -15,11 +15,12 @@ def digest(
     sources: list[str],
     parents: bool = False,
     exclude: list[str] | None = None,
+    owners: bool = False,
     where: str = "the build context",
 ) -> dict[str, str]:
     """{"digest": sha256 in hex} over names, types, modes, link targets and contents of what COPY would take.
 
-    Not over times and owners: a fresh checkout gives the same. Raises CopyError, OSError.
+    Not over times, nor without `owners` over owners: a fresh checkout gives the same. Raises CopyError, OSError.
     """
     total = hashlib.sha256()
     excluded = Excluded(exclude or [])
@@ -27,7 +28,7 @@ def digest(
         status = os.stat(source.path)
         if not stat.S_ISDIR(status.st_mode):
             if not excluded.file(source):
-                _add(total, source.kept or os.path.basename(source.name), source.path, status)
+                _add(total, source.kept or os.path.basename(source.name), source.path, status, owners)
             continue
         # Without --parents the content of a directory is copied, not itself.
         total.update(b"content\0" + os.fsencode(source.kept))
@@ -37,11 +38,11 @@ def digest(
             if not excluded.below(source, below)
         )
         for parts, path, its in sorted(entries, key=lambda item: item[0]):
-            _add(total, "/".join(parts), path, its)
+            _add(total, "/".join(parts), path, its, owners)
     return {"digest": total.hexdigest()}
 
 
-def _add(total: hashlib._Hash, name: str, path: str, status: os.stat_result) -> None:
+def _add(total: hashlib._Hash, name: str, path: str, status: os.stat_result, owners: bool) -> None:
     mode = status.st_mode
     if stat.S_ISREG(mode):
         with open(path, "rb") as file:
@@ -51,5 +52,6 @@ def _add(total: hashlib._Hash, name: str, path: str, status: os.stat_result) -> 
         mode = stat.S_IFLNK  # permissions of links differ between systems
     else:
         content = b""
-    for part in (os.fsencode(name), b"%o" % mode, content):
+    owner = [b"%d:%d" % (status.st_uid, status.st_gid)] if owners else []
+    for part in (os.fsencode(name), b"%o" % mode, content, *owner):
         total.update(b"%d:%b" % (len(part), part))

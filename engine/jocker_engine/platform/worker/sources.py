@@ -35,16 +35,15 @@ def find_sources(
 ) -> list[Source]:
     """Sources of patterns in order, matches sorted; `where` is what messages call the context.
 
+    The context is the root: there is nothing above it, so ".." at its top is left out, as Docker does it, and so
+    are slashes at the end.
     Links are followed inside the context, also the last one. A wildcard may match nothing. Raises CopyError.
     """
     return [source for pattern in patterns for source in _matches(context, pattern, parents, where)]
 
 
 def _matches(context: str, pattern: str, parents: bool, where: str) -> list[Source]:
-    cleaned = clean(pattern)
-    if cleaned == ".." or cleaned.startswith("../"):
-        raise CopyError(f"{pattern!r} is outside {where}")
-    parts = [part for part in cleaned.split("/") if part not in ("", ".")]
+    parts = [part for part in clean("/" + pattern).split("/") if part not in ("", ".")]
     pivot = 0  # so many parts are not kept
     if parents and "/./" in pattern:
         before = clean("/" + pattern.split("/./", 1)[0])
@@ -55,8 +54,6 @@ def _matches(context: str, pattern: str, parents: bool, where: str) -> list[Sour
         path = resolve(context, "/" + base)
         if not os.path.lexists(path):
             raise CopyError(f"no such file in {where}: {pattern!r}")
-        if pattern.endswith("/") and not os.path.isdir(path):
-            raise CopyError(f"not a directory in {where}: {pattern!r}")
         return [Source(base, path, _kept(base, pivot) if parents else "")]
     names = [base]
     try:
