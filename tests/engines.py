@@ -136,7 +136,7 @@ class Engine:
         mounts = subprocess.run(["mount"], capture_output=True, text=True, check=True).stdout
         assert self.root not in mounts, mounts
         assert not FREEBSD or self.root not in subprocess.check_output(["jls", "path"], text=True)
-        left = _processes(self.root)
+        left = processes_of(self.root)
         assert not left, left
         tag = hashlib.sha256(os.path.realpath(self.data).encode()).hexdigest()[:5]
         links = [*glob.glob(f"/sys/class/net/jk{tag}*"), *glob.glob(f"/run/netns/jk{tag}*")]
@@ -152,7 +152,7 @@ class Engine:
         shutil.rmtree(self.root)
 
 
-def _processes(root: str) -> list[str]:
+def processes_of(root: str) -> list[str]:
     """Command lines that name the root, after a moment for those that are ending."""
     for _ in range(100):
         if FREEBSD:

@@ -1,4 +1,5 @@
-"""A docker daemon of the bench's own: its data, socket and containerd in a directory that goes with it.
+"""A docker daemon of our own, for the bench and the tests: its data, socket and containerd in a directory that goes with
+it, its control groups under a name of its own.
 
 Without bridge and firewall rules, so that it touches nothing of the machine's: containers have the network `none`
 or `host`.
@@ -6,6 +7,7 @@ or `host`.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import signal
@@ -27,7 +29,9 @@ def daemon(directory: str) -> Iterator[list[str]]:
         return
     socket = f"unix://{directory}/docker.sock"
     command = ["docker", "--host", socket]
+    group = f"/jocker-test-{os.path.basename(directory)}"
     options = ("--iptables=false", "--ip6tables=false", "--bridge=none", "--host", socket)
+    options += ("--cgroup-parent", group)
     places = {"data-root": "docker", "exec-root": "docker-run", "pidfile": "docker.pid"}
     with open(os.path.join(directory, "docker.log"), "w+b") as output:
         process = subprocess.Popen(
@@ -41,6 +45,9 @@ def daemon(directory: str) -> Iterator[list[str]]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
+            for path in (f"/sys/fs/cgroup{group}", *glob.glob(f"/sys/fs/cgroup/*{group}")):
+                if os.path.isdir(path):
+                    os.rmdir(path)
 
 
 def _answers(command: list[str], process: subprocess.Popen[bytes]) -> bool:

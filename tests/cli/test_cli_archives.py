@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
+import http.server
 import io
 import json
 import os
@@ -12,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -275,6 +278,59 @@ def test_what_a_container_has_made(shared: Engine, app: str, tmp_path: Path) -> 
         refused = shared.jocker("import", "-c", wrong, str(archive), check=False)
         assert refused.returncode == 1 and refused.stderr.count("\n") == 1, refused
     shared.jocker("rmi", "made:1", "made:2")
+
+
+class _Site(http.server.BaseHTTPRequestHandler):
+    """Wants a password; /good is an archive, /moved leads there, /away to another scheme, /short ends too early."""
+
+    archive = b""
+
+    def do_GET(self) -> None:
+        self.send_response(
+            302 if self.path in ("/moved", "/away") else 200 if self.path in ("/good", "/short") else 404
+        )
+        self.send_header("Location", "/good" if self.path == "/moved" else "ftp://127.0.0.1/x")
+        wanted = f"Basic {base64.b64encode(b'me:s@crt').decode()}"
+        assert self.path == "/good" or self.headers["Authorization"] == wanted
+        body = self.archive if self.path in ("/good", "/short") else b""
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: 100 if self.path == "/short" else None])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_import_of_a_url(shared: Engine, app: str, tmp_path: Path) -> None:
+    shared.jocker("create", "--name", "source", "app:1")
+    shared.jocker("export", "-o", str(tmp_path / "tree"), "source")
+    shared.jocker("rm", "-v", "source")
+    handler = type("Site", (_Site,), {"archive": gzip.compress((tmp_path / "tree").read_bytes(), 1)})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        user = url.replace("//", "//me:s%40crt@")
+        shared.jocker("import", "-c", "CMD cat /hello", f"{user}/moved", "fetched:1")
+        assert shared.jocker("run", "--rm", "fetched:1").stdout == "hi\n"
+        comment = shared.jocker("history", "--format", "{{.Comment}}", "fetched:1").stdout
+        assert comment == f"Imported from {url}/moved\n"
+        before = shared.jocker("images", "-aq").stdout
+        for source, why in (
+            (f"{user}/away", "neither http nor https"),
+            (f"{user}/short", "ended after 100 of"),
+            (f"{user}/nothing", "HTTP status 404"),
+            ("ftp://127.0.0.1/x", "only http:// and https://"),
+            ("http://127.0.0.1:1/x", "Connection refused"),
+            ("http://:x/", ""),
+        ):
+            refused = shared.jocker("import", source, "not:1", check=False)
+            assert refused.returncode == 1 and why in refused.stderr and refused.stderr.count("\n") == 1, (
+                refused
+            )
+            assert "crt" not in refused.stderr
+        assert shared.jocker("images", "-aq").stdout == before
+        server.shutdown()
+    shared.jocker("rmi", "fetched:1")
 
 
 def test_history_and_what_nobody_needs(shared: Engine, app: str) -> None:

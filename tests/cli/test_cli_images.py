@@ -55,7 +55,9 @@ def test_a_build_and_its_cache(shared: Engine, tmp_path: Path) -> None:
     shared.jocker("build", "-t", "built:1", where)
     assert shared.jocker("run", "--rm", "built:1", "/app/f.txt").stdout == "changed\n"
     config = json.loads(shared.jocker("image", "inspect", "built:1").stdout)[0]["Config"]
-    assert config["Labels"] == {"a": "b"} and config["ExposedPorts"] == ["80/tcp"] and config["User"] == "7"
+    assert (
+        config["Labels"] == {"a": "b"} and config["ExposedPorts"] == {"80/tcp": {}} and config["User"] == "7"
+    )
     shared.jocker("rmi", "built:1", "built:2")
     for image in shared.jocker("images", "-q", "--filter", "dangling=true").stdout.split():
         shared.jocker("rmi", image)

@@ -242,18 +242,17 @@ def load(ctx: click.Context, source: str, quiet: bool) -> None:
     "-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help="Of a Dockerfile: CMD, ENV ..."
 )
 @click.option("-m", "--message", default="", help="A comment for the image's history.")
-@click.argument("source", metavar="FILE|-")
+@click.argument("source", metavar="FILE|URL|-")
 @click.argument("tag", default="", metavar="[REPOSITORY[:TAG]]")
 @click.pass_context
 def import_(ctx: click.Context, changes: tuple[str, ...], message: str, source: str, tag: str) -> None:
-    """Make an image of a root file system: a tar archive, plain or compressed."""
-    if "://" in source:
-        raise click.ClickException(
-            f"{source}: only files are imported; fetch it first, such as: curl {source} | jocker import -"
-        )
+    """Make an image of a root file system: a tar archive, plain or compressed, of a file or an http(s) URL."""
+    from . import download
+
     engine = ctx.obj.engine
-    with _open_source(source, "import") as chunks:
-        said = message or f"Imported from {source}"
+    remote = download.is_url(source)
+    with download.opened(source) if remote else _open_source(source, "import") as chunks:
+        said = message or f"Imported from {download.without_password(source) if remote else source}"
         ticket = engine.call("image.import", tag=tag, changes=list(changes), message=said)
         with engine.stream(ticket["token"]) as stream:
             _send(stream, chunks)

@@ -12,6 +12,10 @@ Row = dict[str, str]
 _SPELLING = {"oom": "OOM", "tty": "Tty", "id": "Id", "os": "Os", "ids": "IDs", "fs": "FS"}
 _MAPS = ("labels", "platform", "annotations", "attributes", "sysctls")
 """Fields whose keys are data."""
+_SETS = ("exposed_ports", "volumes")
+"""Of a configuration; Docker has an object with them as its keys."""
+_SPANS = ("interval", "timeout", "start_period", "start_interval")
+"""Of a health check: seconds, and nanoseconds as Docker spells them."""
 _FLAGS = {
     "Running": ("running", "paused", "stopping", "restarting"),
     "Paused": ("paused",),
@@ -153,6 +157,15 @@ def docker(value: Any, *, data: bool = False) -> Any:
         state = spelled["Status"]
         flags = {flag: state in states for flag, states in _FLAGS.items()}
         spelled = {"Status": state, **flags, **spelled}
+    if "exposed_ports" in value:
+        spelled |= {
+            pascal(key): Map((name, {}) for name in sorted(value[key])) if value[key] else None
+            for key in _SETS
+            if isinstance(value.get(key), list)
+        }
+    if isinstance(value.get("test"), list):
+        spans = {pascal(key): round(value.get(key, 0) * 1e9) for key in _SPANS}
+        spelled = {key: spans.get(key, item) for key, item in spelled.items() if spans.get(key, 1)}
     if {"limits", "security", "mounts"} <= value.keys():
         from .hostconfig import host_config
 

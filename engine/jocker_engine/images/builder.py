@@ -73,7 +73,7 @@ class Builder(Actor):
         if request.labels:
             labels = {**image.config.labels, **request.labels}
             config = msgspec.structs.replace(image.config, labels=labels)
-            image = layers.new_image(image.layer, config, image.history)
+            image = msgspec.structs.replace(image, config=config)
         image = await layers.identify(self._house, image)
         if request.verify:
             await self._verify(image)

@@ -74,9 +74,7 @@ def copy_in(
 class _CopyIn:
     """Writes into one root; paths named `inside` are absolute within it."""
 
-    def __init__(
-        self, rootfs: str, chown: list[int] | None, chmod: str, link: bool, of_image: bool
-    ) -> None:
+    def __init__(self, rootfs: str, chown: list[int] | None, chmod: str, link: bool, of_image: bool) -> None:
         self.files = 0
         self._rootfs = os.path.realpath(rootfs)
         self._chown = (chown[0], chown[1]) if chown else None
