@@ -55,10 +55,10 @@ class Drivers:
         return {"storage": self.storage.name, "runtime": self.runtime.name, "network": self.network.name}
 
 
-async def probe(root: str, commands: Commands, dataset: str = "") -> dict[str, Finding]:
+async def probe(root: str, commands: Commands, dataset: str = "", volumes: str = "") -> dict[str, Finding]:
     """All drivers, tried for real below `root`, and on `dataset`."""
     findings = {"copy": Finding("storage", "copy", ""), "host": Finding("network", "host", "")}
-    findings["zfs"] = Finding("storage", "zfs", *await zfs.why_not(commands, dataset))
+    findings["zfs"] = Finding("storage", "zfs", *await zfs.why_not(commands, dataset, root, volumes))
     if sys.platform == "linux":
         from .linux import oci, overlay, veth
 
@@ -104,7 +104,7 @@ async def choose(
 
     `dataset` and `volumes` are where storage zfs keeps all, and volumes.
     """
-    findings = await probe(root, commands, dataset)
+    findings = await probe(root, commands, dataset, volumes)
     if platform == "freebsd" and not FREEBSD:
         raise PlatformError("platform freebsd: this machine does not run FreeBSD; use --platform auto")
     wanted: dict[str, tuple[str, ...]] = {
@@ -132,6 +132,7 @@ async def choose(
 
         storage = OverlayStorage(root, commands)
     if chosen["storage"] == "zfs":
+        await zfs.claim(commands, root, dataset, volumes)
         storage = zfs.ZfsStorage(root, commands, dataset, volumes)
     if chosen["runtime"] == "jail":
         from .freebsd import probe as freebsd

@@ -11,7 +11,7 @@ import trio
 from real import said
 
 from jocker_engine.platform.commands import Commands, Completed, PlatformError
-from jocker_engine.platform.freebsd.zfs import ZfsStorage, why_not
+from jocker_engine.platform.freebsd.zfs import ZfsStorage, claim, why_not
 
 BUSY = said("zfs", "cd /jk/container/c1 && zfs destroy zroot/jk/container/c1")
 ABSENT = said("zfs", "zfs list -Hp -o name zroot/jk/nosuch")
@@ -119,3 +119,23 @@ async def test_what_is_missing_is_named_with_its_mend(monkeypatch: pytest.Monkey
     assert "is no name of a dataset" in (await why_not(Script(), "zroot/a b"))[0]
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert "needs root" in (await why_not(Script(), "zroot/jk"))[0]
+
+
+async def test_a_dataset_belongs_to_one_engine(tmp_path: Path) -> None:
+    """Another one would take its layers for what a crash has left, and remove them."""
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    other.mkdir()
+
+    def script(owner: str) -> Script:
+        said = {"zfs_get_-Hp_-o_name,value_jocker:root": [(0, f"zroot/jk\t{owner}\n", "")]}
+        return Script(**said, zfs_get=[(0, "zroot/jk\tfilesystem\n", "")])
+
+    for owner in ("-", str(mine), str(tmp_path / "gone")):
+        assert await why_not(script(owner), "zroot/jk", str(mine)) == ("", "")
+    why, mend = await why_not(script(str(other)), "zroot/jk", str(mine))
+    assert why == f"dataset zroot/jk is that of the engine whose root is {other}"
+    assert "`zfs inherit jocker:root zroot/jk`" in mend
+    for owner in ("-", str(mine), str(tmp_path / "gone")):
+        zfs = script(owner)
+        await claim(zfs, str(mine), "zroot/jk", "")
+        assert (f"zfs set jocker:root={mine} zroot/jk" in zfs.ran) is (owner != str(mine))

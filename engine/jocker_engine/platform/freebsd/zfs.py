@@ -425,8 +425,28 @@ def _remove_mount_point(path: str) -> None:
             pass
 
 
-async def why_not(commands: Commands, dataset: str) -> tuple[str, str]:
-    """Why this dataset cannot be used, and the command that mends it; ("", "") if it can. Changes nothing."""
+_OWNER = "jocker:root"
+"""User property of a dataset: the root of the engine that keeps its own there. Another one would remove it as strays."""
+
+
+async def claim(commands: Commands, root: str, *datasets: str) -> None:
+    """Say that these are the engine's that has this root; those that are not there are passed over."""
+    for dataset in datasets:
+        if dataset and await _owner(commands, dataset) not in (None, os.path.realpath(root)):
+            await commands.run(("zfs", "set", f"{_OWNER}={os.path.realpath(root)}", dataset))
+
+
+async def _owner(commands: Commands, dataset: str) -> str | None:
+    """The root of the engine that it belongs to, "-" where there is none; None without such a dataset."""
+    done = await commands.run(zfs.get(_OWNER, dataset), timeout=20, check=False)
+    return zfs.table(done.stdout)[0][1] if done.exit_code == 0 else None
+
+
+async def why_not(commands: Commands, dataset: str, root: str = "", volumes: str = "") -> tuple[str, str]:
+    """Why this dataset cannot be used, and the command that mends it; ("", "") if it can. Changes nothing.
+
+    With a `root` also when the engine of another root has it, or the dataset for volumes, and is still there.
+    """
     install = "" if sys.platform.startswith("freebsd") else "install OpenZFS (zfsutils-linux)"
     try:
         await commands.run(("zfs", "list", "-H", "-o", "name"), timeout=20)
@@ -459,4 +479,11 @@ async def why_not(commands: Commands, dataset: str) -> tuple[str, str]:
         return f"{dataset}: {' '.join(done.stderr.split())}", "zpool status -x"
     if [row[1] for row in zfs.table(done.stdout)] != ["filesystem"]:
         return f"{dataset} is not a file system", "set the key zroot to a file system"
+    for each in (dataset, volumes) if root else ():
+        other = each and await _owner(commands, each)
+        if other and other not in ("-", os.path.realpath(root)) and os.path.isdir(other):
+            return (
+                f"dataset {each} is that of the engine whose root is {other}",
+                f"name another in the configuration, or, if that engine is no more, run `zfs inherit {_OWNER} {each}`",
+            )
     return "", ""
