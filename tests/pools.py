@@ -64,6 +64,16 @@ def pool() -> Iterator[str]:
         caretaker.stdout.close()
 
 
+def destroy(dataset: str) -> None:
+    """With all below it; what is busy for a moment is asked again."""
+    for _ in range(50):
+        done = _zfs("zfs", "destroy", "-r", dataset)
+        if done.returncode == 0:
+            return
+        time.sleep(0.2)
+    raise AssertionError(done.stderr)
+
+
 def flavour() -> str:
     """openzfs, zfs-fuse, or "" where there is neither. Real ZFS is preferred."""
     if shutil.which("zfs", path=_PATH) is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import pools
 from conftest import need, why_not
 from engines import Engine
 
@@ -29,7 +30,7 @@ def engine(pool: str) -> Iterator[Engine]:
     engine.base()
     yield engine
     engine.close()
-    zfs("destroy", "-r", f"{pool}/jocker")
+    pools.destroy(f"{pool}/jocker")
 
 
 def datasets(pool: str) -> list[str]:

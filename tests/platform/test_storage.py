@@ -70,7 +70,7 @@ def _overlay(request: pytest.FixtureRequest, root: str) -> Opener:
 def _zfs(request: pytest.FixtureRequest, root: str) -> Opener:
     dataset = f"{request.getfixturevalue('pool')}/{os.urandom(4).hex()}"
     subprocess.run(("zfs", "create", "-o", "mountpoint=none", dataset), check=True)
-    request.addfinalizer(lambda: subprocess.run(("zfs", "destroy", "-r", dataset), check=True))
+    request.addfinalizer(lambda: pools.destroy(dataset))
     return lambda: ZfsStorage(root, Commands(), dataset)
 
 
