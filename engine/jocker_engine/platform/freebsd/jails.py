@@ -83,10 +83,10 @@ def processes(name: str) -> list[str]:
 
 
 def parse_processes(text: str) -> list[Row]:
-    """What `processes` prints; nothing for a jail without processes, or one that is gone (both exit 1)."""
+    """What `processes` prints; no list for a jail without processes, or one that is gone (both exit 1)."""
     if not text.strip().startswith("{"):
         return []
-    rows = json.loads(text)["process-information"]["process"]
+    rows = json.loads(text).get("process-information", {}).get("process", [])
     return [
         Row(
             pid=int(row["pid"]),
