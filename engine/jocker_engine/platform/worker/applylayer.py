@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tarfile
-from typing import IO, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, NamedTuple, cast
 
 from ..rootfs import resolve
 from .compression import CHUNK, Part, decompressed, unpack
@@ -41,53 +43,70 @@ def apply_layer(
     """
     with open(archive, "rb") as file:
         part = Part(file, offset, size)
+        packed = decompressed(cast("IO[bytes]", part))
+        if packed is None:
+            return _apply(part, digest, diff_id, target, recipe)
         if digest and (found := _digest(part)) != digest:
             raise ArchiveError(f"damaged archive: a layer's digest should be {digest} and is {found}")
-        packed = decompressed(part)  # type: ignore[arg-type]
-        if packed is None:
-            return _apply(part, size, digest, diff_id, target, recipe)  # type: ignore[arg-type]
         try:
             found = unpack(packed, scratch, f"the layer {(digest or diff_id)[:19]}")
             with open(scratch, "rb") as plain:
-                return _apply(plain, os.path.getsize(scratch), found, diff_id, target, recipe)
+                tar = Part(plain, 0, os.path.getsize(scratch))
+                return _apply(tar, "", diff_id, target, recipe, found)
         finally:
             if os.path.exists(scratch):
                 os.unlink(scratch)
 
 
-def _digest(file: IO[bytes] | Part) -> str:
-    total = hashlib.sha256()
-    file.seek(0)
-    while data := file.read(CHUNK):
-        total.update(data)
-    file.seek(0)
+def _digest(part: Part) -> str:
+    part = part.again()
+    total, buffer = hashlib.sha256(), memoryview(bytearray(CHUNK))
+    while count := part.readinto(buffer):
+        total.update(buffer[:count])
     return f"sha256:{total.hexdigest()}"
 
 
 def _apply(
-    tar: IO[bytes], size: int, known: str, diff_id: str, target: str, recipe: str
+    tar: Part, digest: str, diff_id: str, target: str, recipe: str, known: str = ""
 ) -> dict[str, int | str]:
-    found = known or _digest(tar)
-    if diff_id and found != diff_id:
-        raise ArchiveError(f"damaged archive: the content of a layer should be {diff_id} and is {found}")
-    if target:
-        layer = _Layer(os.path.realpath(target))
+    """A digest that is not known is found by a thread while the tar is unpacked; the tree of one that is damaged is the
+    caller's to drop.
+    """
+    with ThreadPoolExecutor(1) as threads:
+        digesting = None if known else threads.submit(_digest, tar)
+        failure = None
         try:
-            opened = tarfile.open(fileobj=tar, mode="r:", tarinfo=Header)  # noqa: SIM115
-        except tarfile.ReadError as error:
-            what = f"the layer {diff_id[:19]} is not a tar archive" if diff_id else NO_TAR
-            raise ArchiveError(f"{what}: {error}") from None
-        with opened as archive:
-            layer.apply(archive)
-        layer.write_recipe(tar, size, recipe)
-    return {"diff_id": found, "bytes": size}
+            if target:
+                _unpack(tar, diff_id, target, recipe)
+        except ArchiveError as error:
+            failure = error
+        found = digesting.result() if digesting else known
+    for wanted in (digest, diff_id):
+        if wanted and found != wanted:
+            raise ArchiveError(f"damaged archive: the digest of a layer should be {wanted} and is {found}")
+    if failure is not None:
+        raise failure
+    return {"diff_id": found, "bytes": tar.size}
+
+
+def _unpack(tar: Part, diff_id: str, target: str, recipe: str) -> None:
+    layer = _Layer(os.path.realpath(target), tar)
+    try:
+        opened = tarfile.open(fileobj=cast("IO[bytes]", tar), mode="r:", tarinfo=Header)  # noqa: SIM115
+    except tarfile.ReadError as error:
+        what = f"the layer {diff_id[:19]} is not a tar archive" if diff_id else NO_TAR
+        raise ArchiveError(f"{what}: {error}") from None
+    with opened as archive:
+        layer.apply(archive)
+    layer.write_recipe(recipe)
 
 
 class _Layer(Extraction):
     """One layer's way onto one tree."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, tar: Part) -> None:
         super().__init__(root)
+        self._tar = tar
         self._own: set[str] = set()
         """Paths that are this layer's, and the directories on the way to them."""
         self._contents: dict[str, _Content] = {}
@@ -157,8 +176,20 @@ class _Layer(Extraction):
             inode = os.lstat(path).st_ino
             self._contents[path] = _Content(member.offset_data, member.size, path, inode)
 
-    def write_recipe(self, tar: IO[bytes], size: int, recipe: str) -> None:
+    def _fill(self, file: IO[bytes], content: IO[bytes], member: tarfile.TarInfo) -> None:
+        if member.issparse() or sys.platform != "linux":
+            super()._fill(file, content, member)
+            return
+        at, left = self._tar.offset + member.offset_data, member.size
+        while left:  # sendfile(2): the kernel copies, from page to page
+            count = os.sendfile(file.fileno(), self._tar.fileno(), at, left)
+            if not count:
+                raise ArchiveError(f"damaged archive: {member.name!r} is cut short")
+            at, left = at + count, left - count
+
+    def write_recipe(self, recipe: str) -> None:
         """What is no longer where it was unpacked to is kept as raw bytes."""
+        tar = self._tar
         cook = Cook(recipe)
         at = 0
         for content in sorted(self._contents.values()):
@@ -171,11 +202,11 @@ class _Layer(Extraction):
             _keep(tar, at, content.offset, cook)
             cook.keep_content(os.path.relpath(content.path, self._root), content.size)
             at = content.offset + content.size
-        _keep(tar, at, size, cook)
+        _keep(tar, at, tar.size, cook)
         cook.close(sync=True)
 
 
-def _keep(tar: IO[bytes], start: int, end: int, cook: Cook) -> None:
+def _keep(tar: Part, start: int, end: int, cook: Cook) -> None:
     tar.seek(start)
     while start < end:
         data = tar.read(min(end - start, CHUNK))

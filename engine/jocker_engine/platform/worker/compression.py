@@ -41,10 +41,11 @@ _OPENERS: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
 
 
 class Part(io.RawIOBase):
-    """A part of a file, as a file to read."""
+    """A part of a file, as a file to read. Several may be read side by side."""
 
     def __init__(self, file: IO[bytes], offset: int, size: int) -> None:
-        self._file, self._offset, self._size, self._at = file, offset, size, 0
+        self._file, self._at = file, 0
+        self.offset, self.size = offset, size
 
     def readable(self) -> bool:
         return True
@@ -53,18 +54,25 @@ class Part(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence])
         return self._at
 
     def tell(self) -> int:
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        count = min(len(buffer), max(0, self._size - self._at))
-        data = os.pread(self._file.fileno(), count, self._offset + self._at)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        view = memoryview(buffer)[: max(0, self.size - self._at)]
+        count = os.preadv(self._file.fileno(), [view], self.offset + self._at) if view else 0
+        self._at += count
+        return count
+
+    def fileno(self) -> int:
+        """Of the whole file."""
+        return self._file.fileno()
+
+    def again(self) -> Part:
+        """The same part, from its beginning."""
+        return Part(self._file, self.offset, self.size)
 
 
 def decompressed(file: IO[bytes]) -> IO[bytes] | None:

@@ -296,21 +296,24 @@ class Extraction:
 
     def _content(self, content: IO[bytes] | None, path: str, member: tarfile.TarInfo) -> None:
         assert content is not None  # it is a regular file
-        extents: list[tuple[int, int]] = cast("Any", member).sparse or [(0, member.size)]
         self.bytes += member.size  # with its holes: somebody will read them
         if self._max_bytes and self.bytes > self._max_bytes:
             raise ArchiveError(f"the archive has more than {self._max_bytes} bytes of content")
         with open(path, "xb") as file:
-            for offset, size in extents:
-                _skip(content, offset - file.tell())
-                file.seek(offset)
-                while size:
-                    data = content.read(min(size, _CHUNK))
-                    if not data:
-                        raise ArchiveError(f"damaged archive: {member.name!r} is cut short")
-                    file.write(data)
-                    size -= len(data)
-            file.truncate(member.size)
+            self._fill(file, content, member)
+
+    def _fill(self, file: IO[bytes], content: IO[bytes], member: tarfile.TarInfo) -> None:
+        extents: list[tuple[int, int]] = cast("Any", member).sparse or [(0, member.size)]
+        for offset, size in extents:
+            _skip(content, offset - file.tell())
+            file.seek(offset)
+            while size:
+                data = content.read(min(size, _CHUNK))
+                if not data:
+                    raise ArchiveError(f"damaged archive: {member.name!r} is cut short")
+                file.write(data)
+                size -= len(data)
+        file.truncate(member.size)
 
     def _attributes(self, path: str, member: tarfile.TarInfo) -> None:
         """Owner, mode, xattrs, time: in this order, since chown clears set-uid bits and capabilities."""
