@@ -105,6 +105,9 @@ CATALOGUE: tuple[Method, ...] = (
         stream="down: progress (Figures), one a second; without `stream` one, and result {}",
     ),
     Method("container.rename", t.ContainerRename, t.Done, "Give a container another name.", changes=True),
+    Method(
+        "container.prune", t.ContainerPrune, t.ContainersPruned, "Remove all that do not run.", changes=True
+    ),
     Method("container.list", t.ContainerList, t.Containers, "Containers, the running ones unless `all`."),
     Method("container.inspect", t.ContainerRef, t.ContainerDetail, "All there is to know of a container."),
     Method(

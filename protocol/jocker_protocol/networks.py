@@ -115,7 +115,7 @@ class NetworkList(Params, frozen=True):
 
 
 class NetworkPrune(Params, frozen=True):
-    """`network.prune`: those that no container is on, but the default one. Filter: label."""
+    """`network.prune`: those that no container is on, but the default one. Filters: until, label, label!."""
 
     filters: dict[str, list[str]] = {}
 

@@ -91,6 +91,8 @@ from .system import StreamOpen as StreamOpen
 from .system import StreamReady as StreamReady
 from .system import TreeNode as TreeNode
 from .system import Version as Version
+from .usage import ContainerPrune as ContainerPrune
+from .usage import ContainersPruned as ContainersPruned
 from .usage import ContainerUsage as ContainerUsage
 from .usage import DiskUsage as DiskUsage
 from .usage import DiskUsed as DiskUsed

@@ -1,4 +1,4 @@
-"""`system.df`: what takes room. Imported through types.py."""
+"""`system.df`, what takes room, and `container.prune`. Imported through types.py."""
 
 from __future__ import annotations
 
@@ -65,3 +65,20 @@ class DiskUsed(Result):
     containers: list[ContainerUsage]
     volumes: list[VolumeUsage]
     summary: UsageSummary
+
+
+class ContainerPrune(Params, frozen=True):
+    """`container.prune`: those that do not run. Filters: until (an RFC 3339 time, or a duration such as 24h), label,
+    label!.
+    """
+
+    filters: dict[str, list[str]] = {}
+
+
+class ContainersPruned(Result):
+    """`container.prune`'s answer."""
+
+    containers: list[str]
+    """Their ids."""
+    space_reclaimed: int
+    """Bytes that they had written."""

@@ -333,7 +333,7 @@ def test_du_and_prune(shared: Engine, build: Build) -> None:
     assert "Total:\t0B" in shared.jocker("builder", "prune", "-f", "--filter", "until=24h").stdout
     assert "Total:\t0B" in shared.jocker("builder", "prune", "-f", "--keep-storage", "10GB").stdout
     asked = shared.jocker("builder", "prune", input="n\n")
-    assert "WARNING!" in asked.stdout
+    assert "WARNING!" in asked.stderr
     pruned = shared.jocker("builder", "prune", "-f").stdout
     assert "Total:" in pruned and len(pruned.splitlines()) >= 4
     assert (

@@ -23,7 +23,7 @@ CONTAINER = {
     "port": (_N, "port"), "rename": (_C, "rename"), "restart": (_C, "restart"), "rm": (_C, "rm"), "run": ("run", "run"),
     "start": (_F, "start"), "stop": (_C, "stop"), "wait": (_C, "wait"),
     "commit": (_A, "commit"), "diff": (_A, "diff"), "export": (_A, "export"),
-    "pause": ("watch", "pause"), "stats": ("watch", "stats"), "top": ("watch", "top"),
+    "pause": ("watch", "pause"), "prune": ("prune", "containers"), "stats": ("watch", "stats"), "top": ("watch", "top"),
     "unpause": ("watch", "unpause"), "update": ("watch", "update"),
 }  # fmt: skip
 IMAGE = {
@@ -44,10 +44,10 @@ NETWORK = {
 }  # fmt: skip
 SYSTEM = {
     "backup": ("upkeep", "backup"), "check": ("upkeep", "check"), "df": ("usage", "df"), "events": ("events", "events"),
-    "info": (_S, "info"), "shutdown": ("upkeep", "shutdown"), "tree": ("tree", "tree"),
+    "info": (_S, "info"), "prune": ("prune", "everything"), "shutdown": ("upkeep", "shutdown"), "tree": ("tree", "tree"),
 }  # fmt: skip
 TOP = {
-    **{name: CONTAINER[name] for name in CONTAINER if name not in ("inspect", "ls", "list")},
+    **{name: CONTAINER[name] for name in CONTAINER if name not in ("inspect", "ls", "list", "prune")},
     **{name: IMAGE[name] for name in ("history", "import", "load", "save")},
     "build": ("build", "build"), "images": (_I, "images"), "rmi": (_I, "rmi"), "tag": (_I, "tag"),
     "events": ("events", "events"), "inspect": (_S, "inspect"), "info": (_S, "info"), "rpc": (_S, "rpc"), "version": (_S, "version"),

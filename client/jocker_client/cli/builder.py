@@ -95,11 +95,9 @@ def prune(ctx: click.Context, everything: bool, force: bool, filters: tuple[str,
     """Remove what is not in use from the build cache: layers that no image stands on, cache mounts, contexts."""
     span = _until(filters)
     size = _size(keep)
-    if not force:
-        what = "all build cache" if everything else "all build cache that is not in use"
-        click.echo(f"WARNING! This will remove {what}.")
-        if not click.confirm("Are you sure you want to continue?", default=False):
-            return
+    what = "all build cache" if everything else "all build cache that is not in use"
+    if not options.sure(what, force):
+        return
     done = ctx.obj.engine.call("builder.prune", all=everything, unused_for=span, keep_storage=size)
     if done["deleted"]:
         render.listing(done["deleted"], _COLUMNS, "")

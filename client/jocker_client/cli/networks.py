@@ -119,12 +119,18 @@ def rm(ctx: click.Context, force: bool, networks: tuple[str, ...]) -> None:
 
 @click.command()
 @click.option("-f", "--force", is_flag=True, help="Without a question.")
-@click.option("--filter", "filters", multiple=True, metavar="label=KEY[=VALUE]")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="until=TIME|DURATION, label[!]=KEY[=VALUE].",
+)
 @click.pass_context
 def prune(ctx: click.Context, force: bool, filters: tuple[str, ...]) -> None:
     """Remove all networks that no container is on."""
-    if not force and sys.stdin.isatty():
-        click.confirm("Remove all networks that no container is on?", abort=True)
+    if not options.sure("all networks that no container is on", force):
+        return
     gone = ctx.obj.engine.call("network.prune", filters=options.filters(filters))["networks"]
     if gone:
         click.echo("Deleted Networks:")

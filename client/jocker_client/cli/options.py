@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -63,6 +64,19 @@ def filters(values: Iterable[str]) -> dict[str, list[str]]:
             raise click.UsageError(f"--filter {item!r}: must be KEY=VALUE")
         result.setdefault(key, []).append(value)
     return result
+
+
+def sure(what: str, force: bool) -> bool:
+    """Whether the user wants it: `what`, a line or several, will be removed. Raises ClickException if nobody answers."""
+    if force:
+        return True
+    question = f"WARNING! This will remove {what}.\nAre you sure you want to continue?"
+    try:
+        return click.confirm(question, err=True)
+    except click.exceptions.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.ClickException(f"nobody says that {what} may be removed; say so with --force") from None
 
 
 def each(ctx: click.Context, names: Iterable[str], act: Callable[[Connection, str], Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -76,13 +75,9 @@ def history(ctx: click.Context, human: bool, no_trunc: bool, quiet: bool, form: 
 @click.pass_context
 def prune(ctx: click.Context, everything: bool, force: bool, filters: tuple[str, ...]) -> None:
     """Remove images that nobody needs."""
-    if not force:
-        which = (
-            "all images without a container" if everything else "all images without a name and a container"
-        )
-        if not sys.stdin.isatty():
-            raise click.ClickException(f"this removes {which}: say so with --force")
-        click.confirm(f"This removes {which}. Go on?", abort=True)
+    which = "all images without a container" if everything else "all images without a name and a container"
+    if not options.sure(which, force):
+        return
     gone = ctx.obj.engine.call("image.prune", all=everything, filters=options.filters(filters))
     if gone["untagged"] or gone["deleted"]:
         print("Deleted Images:")

@@ -92,10 +92,8 @@ def rm(ctx: click.Context, force: bool, volumes: tuple[str, ...]) -> None:
 def prune(ctx: click.Context, everything: bool, force: bool, filters: tuple[str, ...]) -> None:
     """Remove anonymous volumes that no container uses."""
     which = "all volumes" if everything else "anonymous volumes"
-    if not force:
-        question = f"WARNING! This will remove {which} not used by at least one container.\nAre you sure you want to continue?"
-        if not click.confirm(question, err=True):
-            return
+    if not options.sure(f"{which} not used by at least one container", force):
+        return
     gone = ctx.obj.engine.call("volume.prune", all=everything, filters=options.filters(filters))
     if gone["volumes"]:
         click.echo("Deleted Volumes:\n" + "".join(f"{name}\n" for name in gone["volumes"]))

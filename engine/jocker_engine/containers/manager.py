@@ -29,7 +29,7 @@ from ..networks.wishes import networking as networking_of
 from ..otp import ActorDown, ChildSpec, Down, NoSuchActor, Poisoned, handles
 from ..platform.work import work
 from ..volumes.manager import Sweep
-from . import audit, files, health, journal, lifecycle, mounts, order, restarts, usage
+from . import audit, files, health, journal, lifecycle, mounts, order, prune, restarts, usage
 from .container import Container
 from .copying import Copying
 from .messages import Attach, CheckAttach, CheckExec, Exec, Logs, Quit, Restart, SampleUsage, TreeOf
@@ -331,6 +331,10 @@ class ContainersManager(Copying):
         await self._house.store.write(sql.update_container(record))
         await self._bring_up(container)
         return t.Done()
+
+    @handles(t.ContainerPrune)
+    async def prune(self, message: t.ContainerPrune) -> None:
+        self.answer_later(prune.prune, self._house, message, self._pass_on)
 
     # --- file systems ---
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from jocker_protocol import types as t
-from jocker_protocol.durations import duration
-from jocker_protocol.errors import InvalidParams, NotFound
+from jocker_protocol.errors import NotFound
 
-from ..clock import canonical
 from ..db.records import ImageRecord
 from ..filters import Filters
 from ..house import House
@@ -20,7 +17,7 @@ Remove = Callable[[t.ImageRemove], Awaitable[t.ImageRemoved]]
 async def prune(house: House, wish: t.ImagePrune, remove: Remove) -> t.Pruned:
     """Remove those that have no container and, without `all`, no name."""
     filters = Filters(wish.filters, ("until", "label", "label!", "dangling"))
-    until = min((_until(text) for text in filters.values("until")), default="9")
+    until = filters.time("until")
     named = wish.all or not filters.flag("dangling", True)
     tags = await house.store.tags()
     untagged: list[str] = []
@@ -32,7 +29,6 @@ async def prune(house: House, wish: t.ImagePrune, remove: Remove) -> t.Pruned:
             (names and not named)
             or image.created_at >= until
             or not filters.labels(image.config.labels)
-            or _has_any(image.config.labels, filters.values("label!"))
             or await house.store.containers_of_image(image.id)
         ):
             continue
@@ -50,32 +46,6 @@ async def prune(house: House, wish: t.ImagePrune, remove: Remove) -> t.Pruned:
         deleted=deleted,
         space_reclaimed=sum(size for layer, size in sizes.items() if layer not in left),
     )
-
-
-def _has_any(labels: Mapping[str, str], unwanted: Sequence[str]) -> bool:
-    for each in unwanted:
-        key, equals, value = each.partition("=")
-        if key in labels and (not equals or labels[key] == value):
-            return True
-    return False
-
-
-def _until(text: str) -> str:
-    """A point in time, as clock.now writes it; a duration is that long ago."""
-    try:
-        return canonical(text)
-    except ValueError:
-        pass
-    try:
-        if text.isdigit():
-            when = datetime.datetime.fromtimestamp(int(text), datetime.UTC)
-        else:
-            when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=duration(text))
-        return f"{when:%Y-%m-%dT%H:%M:%S.%f}000Z"
-    except (ValueError, OverflowError, OSError):
-        raise InvalidParams(
-            f"filters: until={text!r} is neither a time such as 2026-01-31T12:00:00Z nor a duration such as 24h"
-        ) from None
 
 
 def history(image: ImageRecord, sizes: Mapping[str, int], tags: Sequence[str]) -> t.History:

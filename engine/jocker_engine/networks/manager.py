@@ -258,10 +258,12 @@ class NetworksManager(Places):
         self.answer_later(self._prune, message)
 
     async def _prune(self, message: t.NetworkPrune) -> t.NetworksPruned:
-        filters = Filters(message.filters, ("label",))
+        filters = Filters(message.filters, ("until", "label", "label!"))
+        until = filters.time("until")
         gone = []
         for record in sorted(self._records.values(), key=lambda each: each.name):
-            wanted = record.name != self._default_name and filters.labels(record.labels)
+            wanted = record.name != self._default_name and record.created_at < until
+            wanted = wanted and filters.labels(record.labels)
             if wanted and record.id not in self._moving and await self._take_away(record, unused=True):
                 gone.append(record.name)
         return t.NetworksPruned(networks=gone)

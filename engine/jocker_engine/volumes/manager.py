@@ -201,19 +201,17 @@ class VolumesManager(Actor):
 
     @handles(t.VolumePrune)
     async def prune(self, message: t.VolumePrune) -> None:
-        Filters(message.filters, ("label", "label!"))
-        self.answer_later(self._prune, message)
+        filters = Filters(message.filters, ("label", "label!"))
+        self.answer_later(self._prune, filters, message.all)
 
-    async def _prune(self, message: t.VolumePrune) -> t.VolumesPruned:
+    async def _prune(self, filters: Filters, everything: bool) -> t.VolumesPruned:
         """One by one, through the mailbox: what is taken into use meanwhile stays."""
-        wanted = Filters({"label": message.filters.get("label", [])}, ("label",))
-        unwanted = [Filters({"label": [text]}, ("label",)) for text in message.filters.get("label!", ())]
         users = await self._house.store.volume_users()
         pruned, space = [], 0
         for record in await self._house.store.volumes():
-            if record.name in users or record.name in self._busy or not (message.all or record.anonymous):
+            if record.name in users or record.name in self._busy or not (everything or record.anonymous):
                 continue
-            if not wanted.labels(record.labels) or any(each.labels(record.labels) for each in unwanted):
+            if not filters.labels(record.labels):
                 continue
             try:
                 size = (await work(self._house.commands, "tree_size", path=record.path))["bytes"]

@@ -94,6 +94,9 @@ diff a
 diff --format {{.Path}} a
 history -q --no-trunc a
 image history --no-human --format json a
+container prune -f --filter until=24h --filter label!=a
+system prune -a --volumes -f --filter label=a
+system prune -f
 image prune -a -f --filter until=24h --filter label!=a
 image rm a
 image ls
