@@ -92,6 +92,8 @@ class NetworkCreate(Params, frozen=True):
     """Name of the host's interface; "": one is made up."""
     nat: str = ""
     """The host's interface through which what goes out is translated; "": any; "off": none."""
+    mtu: int = 0
+    """Bytes of the largest packet on it; 0: as the system has it."""
     labels: dict[str, str] = {}
 
 
@@ -109,7 +111,7 @@ class NetworkRemove(Params, frozen=True):
 
 
 class NetworkList(Params, frozen=True):
-    """`network.list`. Filters: id, name, driver, label, dangling."""
+    """`network.list`. Filters: id, name, driver, scope (local), type (builtin, custom), label, dangling."""
 
     filters: dict[str, list[str]] = {}
 
@@ -162,6 +164,7 @@ class Network(Result):
     interface: str
     nat: str
     labels: dict[str, str]
+    mtu: int = 0
     default: bool = False
     """What containers are on when they do not say."""
     members: list[Member] = []

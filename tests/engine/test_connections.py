@@ -429,7 +429,11 @@ def test_the_stack_of_another_container(clean: Engine) -> None:
     run(clean, "guest", "--network", "container:owner")
     assert os.readlink(place(clean, "guest")) == os.readlink(place(clean, "owner"))
     assert says(clean, "guest", "cat /etc/hosts") == says(clean, "owner", "cat /etc/hosts")
+    assert says(clean, "guest", "cat /proc/sys/kernel/hostname") == "owned\n"
     assert "can be connected to no other" in refused(clean, "network", "connect", "default", "guest")
+    assert "hostname: it is that of the container" in refused(
+        clean, "run", "--rm", "--network", "container:owner", "--hostname", "x", "base", "true"
+    )
     assert "publish them on" in refused(
         clean, "run", "--rm", "--network", "container:owner", "-p", "80:80", "base", "true"
     )
@@ -473,6 +477,8 @@ def test_what_cannot_be_a_network_is_refused_with_its_reason(clean: Engine) -> N
             (("--interface", "much-too-long-a-name", "x"), "at most 15"),
             (("--driver", "loopback", "x"), "are not for this system"),
             (("host",), "are taken"),
+            (("--mtu", "20", "x"), "not between 68 and 65535"),
+            (("--opt", "nonsense=1", "x"), "com.docker.network.driver.mtu"),
             (("default",), "always there"),
             (("a b",), "is no name for a network"),
         ):
@@ -484,9 +490,20 @@ def test_what_cannot_be_a_network_is_refused_with_its_reason(clean: Engine) -> N
     listed = clean.jocker("network", "ls", "--format", "{{.Name}} {{.Driver}}").stdout.splitlines()
     assert listed == ["default bridge", "first bridge", "host host", "none null"]
     assert clean.jocker("network", "ls", "-q", "-f", "label=a").stdout.count("\n") == 1
+    assert clean.jocker("network", "ls", "-f", "type=custom", "--format", "{{.Name}}").stdout == "first\n"
+    done = clean.jocker("network", "inspect", "nosuch", "first", "-f", "{{.Name}}", check=False)
+    assert (done.returncode, done.stdout) == (1, "first\n") and "no such network: nosuch" in done.stderr
+    for words in (("until=1h",), ("label!=a",)):
+        assert clean.jocker("network", "prune", "-f", "--filter", *words).stdout == ""
+    assert "neither a time" in refused(clean, "network", "prune", "-f", "--filter", "until=soon")
     assert clean.jocker("network", "prune", "-f").stdout == "Deleted Networks:\nfirst\n"
-    chosen = clean.jocker("network", "create", "--interface", "jtbridge0", "--ipv6", "named").stdout.strip()
-    assert os.path.exists("/sys/class/net/jtbridge0")
+    options = ("-o", "com.docker.network.bridge.name=jtbridge0", "-o", "com.docker.network.driver.mtu=1400")
+    chosen = clean.jocker("network", "create", *options, "--ipv6", "named").stdout.strip()
+    with open("/sys/class/net/jtbridge0/mtu", encoding="ascii") as file:
+        assert file.read() == "1400\n"
+    run(clean, "small", "--network", "named")
+    assert "mtu 1400" in says(clean, "small", "busybox ip link show eth0")
+    clean.jocker("rm", "-f", "small")
     shown = clean.rpc("network.inspect", network=chosen[:12])
     assert [len(each["subnet"]) > 5 for each in shown["subnets"]] == [True, True]
     clean.jocker("network", "rm", "named")
@@ -497,6 +514,20 @@ def test_host_and_none_go_on_working(clean: Engine) -> None:
     done = clean.jocker("run", "--rm", "--network", "host", "-p", "80:80", "base", "busybox", "ip", "link")
     assert "eth0" in done.stdout or "lo" in done.stdout
     assert "WARNING: published ports are ignored" in done.stderr
+    done = clean.jocker(
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "--add-host",
+        "db:10.1.2.3",
+        "base",
+        "cat",
+        "/etc/hosts",
+        "/etc/hostname",
+    )
+    with open("/etc/hosts", encoding="utf-8") as file:
+        assert done.stdout == f"{file.read()}10.1.2.3\tdb\n{socket.gethostname()}\n"
     assert (
         clean.jocker("run", "--rm", "--network", "none", "base", "busybox", "ip", "addr").stdout.count(
             "inet "

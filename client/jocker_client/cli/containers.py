@@ -86,7 +86,11 @@ def rename(ctx: click.Context, container: str, name: str) -> None:
 @click.pass_context
 def inspect(ctx: click.Context, format_: str, containers: tuple[str, ...]) -> None:
     """All there is to know of containers, as JSON."""
-    from . import netview, render
+    from . import netview
 
-    found = [ctx.obj.engine.call("container.inspect", container=name) for name in containers]
-    render.details([netview.settings(each) for each in found], format_)
+    options.inspect(
+        ctx,
+        containers,
+        lambda engine, name: netview.settings(engine.call("container.inspect", container=name)),
+        format_,
+    )

@@ -33,6 +33,8 @@ def place(text: str) -> Place:
     container, colon, path = text.partition(":")
     if not colon or text.startswith(("/", ".")) or not container:
         return Place("", text)
+    if not path:
+        raise click.UsageError(f"{text!r}: a path in the container is missing after the colon")
     return Place(container, path if path.startswith("/") else "/" + path)
 
 

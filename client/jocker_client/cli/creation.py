@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,6 +29,10 @@ _OPTIONS = [
     _O("--entrypoint", default=None, help="Replace the image's ENTRYPOINT; '' for none."),
     *netoptions.OPTIONS,
     _O("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE"),
+    _O("--label-file", "label_files", multiple=True, metavar="FILE", help="Read labels from a file."),
+    _O("--cidfile", default=None, metavar="FILE", help="Write its id to this file."),
+    _O("--pull", type=click.Choice(["missing", "never"]), default="missing",
+       help="Images are those that are here: either is as ever."),
     _O("--restart", default="no", metavar="POLICY",
        help="no, on-failure[:N], always, unless-stopped, or on-startup: run when the engine starts."),
     _O("--depends-on", multiple=True, metavar="CONTAINER",
@@ -60,11 +66,31 @@ def creation(command: F) -> F:
 
 
 def create(engine: Any, given: dict[str, Any]) -> str:
-    """Make the container; its id."""
+    """Make the container; its id, which is in the --cidfile too."""
+    path = given["cidfile"]
+    if path is None:
+        return _create(engine, given)
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            container = _create(engine, given)
+            file.write(container)
+    except FileExistsError:
+        raise click.UsageError(f"--cidfile {path}: is there already; remove it, or name another") from None
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if not os.path.getsize(path):
+                os.unlink(path)
+        raise
+    return container
+
+
+def _create(engine: Any, given: dict[str, Any]) -> str:
     params: dict[str, Any] = {
         "image": given["image"],
         "env": options.env(given["env"], given["env_file"]),
-        "labels": options.pairs(given["labels"], "--label"),
+        "labels": options.pairs(
+            (*options.lines(given["label_files"], "--label-file"), *given["labels"]), "--label"
+        ),
         "mounts": [
             *(mounts.volume(text) for text in given["volumes"]),
             *(mounts.mount(text) for text in given["mounts"]),

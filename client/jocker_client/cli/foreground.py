@@ -73,6 +73,7 @@ def attach(ctx: click.Context, no_stdin: bool, container: str) -> None:
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
 @click.option("-d", "--detach", is_flag=True, help="Leave it running.")
 @click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]")
+@click.option("--env-file", multiple=True, metavar="FILE", help="Read variables from a file.")
 @click.option("-w", "--workdir", default="")
 @click.option("-u", "--user", default="", metavar="USER[:GROUP]")
 @click.argument("container")
@@ -90,7 +91,7 @@ def exec_(ctx: click.Context, /, **given: Any) -> None:
         "container.exec",
         container=given["container"],
         cmd=list(given["command"]),
-        env=options.env(given["env"]),
+        env=options.env(given["env"], given["env_file"]),
         working_dir=given["workdir"],
         user=given["user"],
         tty=given["tty"],

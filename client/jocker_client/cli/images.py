@@ -98,4 +98,4 @@ def rmi(ctx: click.Context, force: bool, images: tuple[str, ...]) -> None:
 @click.pass_context
 def inspect(ctx: click.Context, format_: str, images: tuple[str, ...]) -> None:
     """All there is to know of images, as JSON."""
-    render.details([ctx.obj.engine.call("image.inspect", image=name) for name in images], format_)
+    options.inspect(ctx, images, lambda engine, name: engine.call("image.inspect", image=name), format_)

@@ -25,6 +25,8 @@ CHANGEABLE = [
         help="What it is pressed to when the host runs short.",
     ),
     _O("--cpus", type=float, default=None, metavar="N", help="Processors' time it may take, such as 1.5."),
+    _O("--cpu-quota", type=int, default=None, metavar="MICROSECONDS", help="The same, in each period."),
+    _O("--cpu-period", type=int, default=None, metavar="MICROSECONDS", help="Of --cpu-quota (100000)."),
     _O(
         "-c",
         "--cpu-shares",
@@ -57,6 +59,8 @@ OPTIONS = [
     _O("--uts", default="", metavar="host", help="Share the host's name."),
 ]  # fmt: skip
 
+_PERIOD = 100_000
+"""Microseconds; the kernel's own (sched-bwc.rst)."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 
 
@@ -82,6 +86,14 @@ def changes(given: dict[str, Any]) -> dict[str, Any]:
     ):  # fmt: skip
         if given[option] is not None:
             said[name] = given[option]
+    quota, period = given["cpu_quota"], given["cpu_period"]
+    if quota is None and period is None:
+        return said
+    if "cpus" in said or quota is None:
+        raise click.UsageError("--cpu-period goes with --cpu-quota, and neither with --cpus")
+    if not 1000 <= (period or _PERIOD) <= 10 * _PERIOD:
+        raise click.UsageError(f"--cpu-period {period}: must be between 1000 and 1000000 microseconds")
+    said["cpus"] = max(quota, 0) / (period or _PERIOD)
     return said
 
 

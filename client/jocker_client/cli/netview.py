@@ -72,6 +72,7 @@ def network(value: dict[str, Any]) -> dict[str, Any]:
         Internal=value["internal"],
         Interface=value["interface"],
         Nat=value["nat"],
+        Mtu=value["mtu"],
         Default=value["default"],
         Containers=Map(
             (

@@ -34,11 +34,23 @@ from . import netview, options, render
 @click.option(
     "--nat", default="", metavar="IF|off", help="Translate only what leaves through IF, or nothing."
 )
+@click.option("--mtu", type=int, default=0, metavar="BYTES", help="The largest packet on it.")
+@click.option(
+    "-o",
+    "--opt",
+    "opts",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Such of docker's options as mean one of these.",
+)
+@click.option("--attachable", is_flag=True, help="As all networks here are.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE")
 @click.argument("name")
 @click.pass_context
 def create(ctx: click.Context, /, **given: Any) -> None:
     """Make a network."""
+    for text in given["opts"]:
+        given |= _opt(text)
     made = ctx.obj.engine.call(
         "network.create",
         name=given["name"],
@@ -48,9 +60,35 @@ def create(ctx: click.Context, /, **given: Any) -> None:
         internal=given["internal"],
         interface=given["interface"],
         nat=given["nat"],
+        mtu=given["mtu"],
         labels=options.pairs(given["labels"], "--label"),
     )
     click.echo(made["id"])  # fmt: skip
+
+
+_OPTS = {
+    "com.docker.network.bridge.name": "interface",
+    "com.docker.network.driver.mtu": "mtu",
+    "mtu": "mtu",
+    "com.docker.network.bridge.enable_ip_masquerade": "nat",
+}
+"""Docker's names for options of a bridge, and ours."""
+
+
+def _opt(text: str) -> dict[str, Any]:
+    key, _, value = text.partition("=")
+    name = _OPTS.get(key)
+    if name is None:
+        raise click.UsageError(f"--opt {text!r}: there are {', '.join(_OPTS)}")
+    if name == "mtu":
+        if not value.isdigit():
+            raise click.UsageError(f"--opt {text!r}: must be a number of bytes")
+        return {name: int(value)}
+    if name == "nat":
+        if value not in ("true", "false"):
+            raise click.UsageError(f"--opt {text!r}: must be true or false")
+        return {name: "off"} if value == "false" else {}
+    return {name: value}
 
 
 def _subnets(
@@ -100,12 +138,17 @@ def ls(ctx: click.Context, quiet: bool, filters: tuple[str, ...], no_trunc: bool
 
 @click.command()
 @click.option("-f", "--format", "format_", default="", metavar="TEMPLATE")
+@click.option("-v", "--verbose", is_flag=True, help="As always.")
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 @click.pass_context
-def inspect(ctx: click.Context, format_: str, networks: tuple[str, ...]) -> None:
+def inspect(ctx: click.Context, format_: str, verbose: bool, networks: tuple[str, ...]) -> None:
     """All there is to know of networks, as JSON."""
-    found = [ctx.obj.engine.call("network.inspect", network=name) for name in networks]
-    render.details([netview.network(each) for each in found], format_)
+    options.inspect(
+        ctx,
+        networks,
+        lambda engine, name: netview.network(engine.call("network.inspect", network=name)),
+        format_,
+    )
 
 
 @click.command()

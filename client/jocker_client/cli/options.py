@@ -14,7 +14,6 @@ from jocker_protocol.errors import JockerError
 from ..connection import Connection
 
 COMMAND_FOLLOWS: dict[str, Any] = {
-    "ignore_unknown_options": True,
     "allow_interspersed_args": False,
     "help_option_names": ["--help"],
 }
@@ -24,16 +23,8 @@ CONTAINERS = click.argument("containers", nargs=-1, required=True, metavar="CONT
 
 def env(values: Iterable[str], files: Iterable[str] = ()) -> list[str]:
     """-e NAME=VALUE, -e NAME (the client's own value, if it has one), --env-file."""
-    given: list[str] = []
-    for path in files:
-        try:
-            with open(path, encoding="utf-8") as file:
-                lines = [line.rstrip("\n") for line in file]
-        except OSError as error:
-            raise click.UsageError(f"--env-file {path}: {error.strerror}") from None
-        given += [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     result = []
-    for item in [*given, *values]:
+    for item in [*lines(files, "--env-file"), *values]:
         name, equals, _ = item.partition("=")
         if not name:
             raise click.UsageError(f"-e {item!r}: must be NAME=VALUE or NAME")
@@ -42,6 +33,20 @@ def env(values: Iterable[str], files: Iterable[str] = ()) -> list[str]:
         elif name in os.environ:
             result.append(f"{name}={os.environ[name]}")
     return result
+
+
+def lines(paths: Iterable[str], option: str) -> list[str]:
+    """Of files, but for comments and empty ones."""
+    found: list[str] = []
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as file:
+                read = [line.rstrip("\n") for line in file]
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise click.UsageError(f"{option} {path}: {why}") from None
+        found += [line for line in read if line.strip() and not line.lstrip().startswith("#")]
+    return found
 
 
 def pairs(values: Iterable[str], option: str) -> dict[str, str]:
@@ -77,6 +82,27 @@ def sure(what: str, force: bool) -> bool:
         if sys.stdin.isatty():
             raise
         raise click.ClickException(f"nobody says that {what} may be removed; say so with --force") from None
+
+
+def inspect(
+    ctx: click.Context, names: Iterable[str], get: Callable[[Connection, str], dict[str, Any]], format_: str
+) -> None:
+    """Print all that is found; what is not is a line each, and exit status 1 at the end."""
+    from . import render
+
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(get(ctx.obj.engine, name))
+        except JockerError as error:
+            if error.kind == "unreachable":
+                raise
+            missing.append(error.message)
+    render.details(found, format_)
+    for message in missing:
+        click.echo(f"jocker: {message}", err=True)
+    if missing:
+        ctx.exit(1)
 
 
 def each(ctx: click.Context, names: Iterable[str], act: Callable[[Connection, str], Any]) -> None:

@@ -24,22 +24,16 @@ def create(ctx: click.Context, /, **given: Any) -> None:
 
 @click.command(context_settings=options.COMMAND_FOLLOWS)
 @click.option("-d", "--detach", is_flag=True, help="Print its id and leave it running.")
-@click.option("--cidfile", default=None, metavar="FILE", help="Write its id to this file.")
 @creation
 @click.pass_context
-def run(ctx: click.Context, /, detach: bool, cidfile: str | None, **given: Any) -> None:
+def run(ctx: click.Context, /, detach: bool, **given: Any) -> None:
     """Make a container from IMAGE and start it."""
     from . import terminal
 
     if given["tty"] and given["interactive"] and not detach:
         terminal.require_terminal()
     engine = ctx.obj.engine
-    if cidfile:
-        with open(cidfile, "x", encoding="utf-8") as file:
-            container = create_container(engine, given)
-            file.write(container)
-    else:
-        container = create_container(engine, given)
+    container = create_container(engine, given)
     if detach:
         engine.call("container.start", container=container)
         click.echo(container)

@@ -11,7 +11,8 @@ import click
 
 from jocker_protocol.errors import NotFound
 
-from . import netview, render
+from ..connection import Connection
+from . import netview, options, render
 
 
 @click.command()
@@ -74,7 +75,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-_KINDS: dict[str, Callable[[Any], Any]] = {
+_KINDS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "container": netview.settings,
     "image": _same,
     "volume": _same,
@@ -90,20 +91,18 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
 @click.pass_context
 def inspect(ctx: click.Context, format_: str, kind: str | None, names: tuple[str, ...]) -> None:
     """All there is to know of containers, images, volumes or networks, as JSON."""
-    values = []
-    for name in names:
+
+    def get(engine: Connection, name: str) -> dict[str, Any]:
         for each, show in _KINDS.items():
-            if kind not in (None, each):
-                continue
-            try:
-                values.append(show(ctx.obj.engine.call(f"{each}.inspect", **{each: name})))
-                break
-            except NotFound:
-                if kind == each:
-                    raise
-        else:
-            raise NotFound(f"no such container, image, volume or network: {name}")
-    render.details(values, format_)
+            if kind in (None, each):
+                try:
+                    return show(engine.call(f"{each}.inspect", **{each: name}))
+                except NotFound:
+                    if kind == each:
+                        raise
+        raise NotFound(f"no such container, image, volume or network: {name}")
+
+    options.inspect(ctx, names, get, format_)
 
 
 @click.command()

@@ -72,7 +72,7 @@ def ls(ctx: click.Context, quiet: bool, filters: tuple[str, ...], format_: str) 
 @click.pass_context
 def inspect(ctx: click.Context, format_: str, volumes: tuple[str, ...]) -> None:
     """All there is to know of volumes, as JSON."""
-    render.details([ctx.obj.engine.call("volume.inspect", volume=name) for name in volumes], format_)
+    options.inspect(ctx, volumes, lambda engine, name: engine.call("volume.inspect", volume=name), format_)
 
 
 @click.command()

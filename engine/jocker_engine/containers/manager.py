@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+import socket
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
@@ -188,7 +189,7 @@ class ContainersManager(Copying):
             mounts=[],
             network=placement.network,
             networking=networking,
-            hostname=wish.hostname or container[:12],
+            hostname=wish.hostname or await self._hostname(container, placement.network),
             tty=wish.tty,
             interactive=wish.interactive,
             auto_remove=wish.auto_remove,
@@ -224,6 +225,14 @@ class ContainersManager(Copying):
             with trio.CancelScope(shield=True):
                 await self._bring_up(container)
         return t.Created(id=container, warnings=placement.warnings)
+
+    async def _hostname(self, container: str, network: str) -> str:
+        """Of one that was given none: who shares a network has its name too, as docker has it."""
+        if network == "host":
+            return socket.gethostname()
+        kind, _, other = network.partition(":")
+        owner = await self._house.store.container(other) if kind == "container" else None
+        return owner.hostname if owner else container[:12]
 
     async def _insert(
         self, record: ContainerRecord, endpoints: list[EndpointRecord], *, chosen: bool

@@ -139,7 +139,11 @@ class Run:
         rootfs = await house.drivers.storage.mount(record.id)
         own_stack = record.network != "host"
         write_files(
-            house.layout.container(record.id), record.hostname, record.networking, own_stack=own_stack
+            house.layout.container(record.id),
+            record.hostname,
+            record.networking,
+            own_stack=own_stack,
+            own_names=own_stack,
         )
         network = await house.networks.attach(record)
         if os.path.exists(self._status_file):

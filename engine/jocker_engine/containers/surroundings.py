@@ -105,11 +105,18 @@ _PLAIN = Networking()
 
 
 def write_files(
-    directory: str, hostname: str, networking: Networking = _PLAIN, *, own_stack: bool = False
+    directory: str,
+    hostname: str,
+    networking: Networking = _PLAIN,
+    *,
+    own_stack: bool = False,
+    own_names: bool = True,
 ) -> dict[str, str]:
-    """Write them. The names of other containers come when it is attached; `own_stack`: not the host's network."""
+    """Write them. The names of other containers come when it is attached; `own_stack`: not the host's network;
+    `own_names`: not the host's hosts(5).
+    """
     texts = {
-        "hosts": hosts(hostname, (), networking.extra_hosts, ""),
+        "hosts": hosts(hostname, (), networking.extra_hosts, "", of_host=not own_names),
         "hostname": f"{hostname}\n",
         "resolv.conf": resolv_conf(networking, own_stack=own_stack),
     }

@@ -139,6 +139,7 @@ class NetworkRecord(msgspec.Struct, kw_only=True, frozen=True):
     interface: str
     nat: str
     labels: dict[str, str]
+    mtu: int = 0
 
 
 class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):

@@ -31,6 +31,7 @@ from .network import Network
 from .places import Places
 
 SUPERVISOR = "networks.all"
+_FILTERS = ("id", "name", "driver", "scope", "type", "label", "dangling")
 _DOCKERS_DEFAULT = "bridge"
 """What Docker's users call the default network."""
 
@@ -167,6 +168,7 @@ class NetworksManager(Places):
             interface=wish.interface or self._house.drivers.network.interface(id),
             nat=nat,
             labels=wish.labels,
+            mtu=wishes.mtu(wish.mtu),
         )
         if self._by_name(record.name) is not None:
             raise _name_is_taken(record.name)
@@ -314,7 +316,7 @@ class NetworksManager(Places):
         self.answer_later(self._list, message)
 
     async def _list(self, message: t.NetworkList) -> t.Networks:
-        filters = Filters(message.filters, ("id", "name", "driver", "label", "dangling"))
+        filters = Filters(message.filters, _FILTERS)
         if self._house.drivers.network.kinds:
             try:
                 await self._default()
@@ -329,6 +331,10 @@ class NetworksManager(Places):
                 if filters.begins("id", each.id)
                 and filters.contains("name", each.name)
                 and filters.equals("driver", each.driver)
+                and filters.equals("scope", "local")
+                and filters.equals(
+                    "type", "builtin" if each.default or each.name in wishes.ALONE else "custom"
+                )
                 and filters.labels(each.labels)
                 and filters.flag(
                     "dangling", not each.members and not each.default and each.name not in wishes.ALONE
@@ -347,6 +353,7 @@ class NetworksManager(Places):
             interface=record.interface,
             nat=record.nat,
             labels=record.labels,
+            mtu=record.mtu,
             default=record.name == self._default_name,
             members=await self._members(record),
         )

@@ -97,8 +97,9 @@ def hosts(
     extra: Sequence[str],
     gateway: str,
     neighbours: Sequence[str] = (),
+    of_host: bool = False,
 ) -> str:
-    """The text of /etc/hosts."""
+    """The text of /etc/hosts. `of_host`: it begins as the host's, whose network this is."""
     own = [_line(address, [hostname]) for address in addresses or ("127.0.1.1",)]
     more = []
     for item in extra:
@@ -106,6 +107,8 @@ def hosts(
         if address == HOST_GATEWAY:
             address = gateway or "127.0.0.1"
         more.append(f"{address}\t{name}\n")
+    if of_host and (text := _read("/etc/hosts")):
+        return "".join([text if text.endswith("\n") else f"{text}\n", *more])
     return "".join([_LOCALHOST, *more, *own, *neighbours])
 
 

@@ -53,6 +53,12 @@ class Places(Actor):
 
     def _resolve_alone(self, network: str, wish: t.ContainerCreate) -> Placement:
         warnings = []
+        if network.startswith("container:"):
+            for field in ("hostname", "extra_hosts", "dns", "dns_search", "dns_options"):
+                if getattr(wish, field):
+                    raise InvalidParams(
+                        f"{field}: it is that of the container whose network this one shares; leave it out"
+                    )
         if wish.ports or wish.publish_all:
             if network.startswith("container:"):
                 raise InvalidParams("ports: publish them on the container whose network this one shares")
@@ -83,7 +89,9 @@ class Places(Actor):
         record = await self._find_or_default(message.wish.network)
         there = await self._house.store.networks.endpoints(container=message.container)
         if any(each.network == record.id for each in there):
-            raise Conflict(f"container {message.wish.container[:64]} is on network {record.name} already")
+            owner = await self._house.store.container(message.container)
+            name = owner.name if owner else message.container[:12]
+            raise Conflict(f"container {name} is on network {record.name} already")
         used = {each.position for each in there}
         position = next(number for number in range(len(used) + 1) if number not in used)
         wish = wishes.endpoint(record, message.wish, message.container, position)

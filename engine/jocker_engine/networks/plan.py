@@ -30,6 +30,7 @@ def network(record: NetworkRecord) -> Network:
         subnets=tuple(Subnet(each.subnet, each.gateway) for each in record.subnets),
         internal=record.internal,
         nat=record.nat,
+        mtu=record.mtu,
     )
 
 

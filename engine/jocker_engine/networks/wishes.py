@@ -41,6 +41,13 @@ def interface(name: str, field: str) -> str:
     return name
 
 
+def mtu(number: int) -> int:
+    """Of an Ethernet; v6 needs 1280 (RFC 8200 5)."""
+    if number and not 68 <= number <= 65535:
+        raise InvalidParams(f"mtu: {number} is not between 68 and 65535")
+    return number
+
+
 def mac_address(text: str) -> str:
     """Of one interface: six bytes, not of a group (IEEE 802)."""
     if text and not _MAC.fullmatch(text):

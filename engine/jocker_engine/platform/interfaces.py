@@ -325,6 +325,8 @@ class Network:
     """Nothing is forwarded from or to it."""
     nat: str = ""
     """What goes out through this interface gets the host's address; "": through any; "off": none does."""
+    mtu: int = 0
+    """Of its interfaces, in bytes; 0: as the system has it."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -58,6 +59,24 @@ def refuse(driver: str, limits: Limits, security: Security) -> None:
         raise InvalidParams(wrong)
 
 
+def cpu_list(text: str) -> set[int]:
+    """ "0-2,4", as cpuset(7) has it."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), min(int(last or first), 1 << 16) + 1))
+    return found
+
+
+def online() -> set[int]:
+    """The host's processors."""
+    try:
+        with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
+            return cpu_list(file.read().strip())
+    except OSError:
+        return set(range(os.cpu_count() or 1))
+
+
 def _who(drivers: tuple[str, ...]) -> str:
     return f"{' and '.join(drivers)} can" if drivers else "no driver can"
 
@@ -72,12 +91,16 @@ def _nonsense(limits: Limits, security: Security) -> str:
         return "memory_swap: must not be less than --memory, being the sum of memory and swap"
     if limits.memory_reservation and 0 < limits.memory < limits.memory_reservation:
         return "memory_reservation: must not be more than --memory"
-    if limits.cpus and limits.cpus < 0.01:
-        return f"cpus: {limits.cpus:g} is too little; at least 0.01"
+    cpus = online()
+    if limits.cpus and not 0.01 <= limits.cpus <= len(cpus):
+        return f"cpus: {limits.cpus:g} is not between 0.01 and {len(cpus)}, the processors there are"
     if limits.cpu_shares and limits.cpu_shares < 2:
         return "cpu_shares: at least 2"
     if limits.cpuset_cpus and not _CPUSET.fullmatch(limits.cpuset_cpus):
         return f"cpuset_cpus: {limits.cpuset_cpus!r} must be a list such as 0-2,4"
+    if limits.cpuset_cpus and (missing := cpu_list(limits.cpuset_cpus) - cpus):
+        some = ", ".join(map(str, sorted(missing)[:10]))
+        return f"cpuset_cpus: there is no processor {some}; there are {min(cpus)}-{max(cpus)}"
     if limits.pids < -1:
         return "pids: must be a number of processes, or -1 for no limit"
     if not -1000 <= limits.oom_score_adj <= 1000:

@@ -49,6 +49,8 @@ class FreeBsdNetworks:
         return ifconfig.short("jkb", self._tag, network)
 
     async def create(self, network: Network) -> None:
+        if network.mtu:
+            raise PlatformError(f"mtu: the network driver {self.name} cannot set it; leave it out")
         interface = (await self._interfaces()).get(network.interface)
         wanted = self._description("network", network.id[:12])
         if interface is None:

@@ -70,7 +70,7 @@ class VethNetwork:
         for each in network.subnets:
             length = each.subnet.partition("/")[2]
             lines.append(f"addr replace {each.gateway}/{length} dev {bridge}{_no_dad(each.gateway)}")
-        await self._ip([*lines, f"link set dev {bridge} up"])
+        await self._ip([*lines, f"link set dev {bridge}{_mtu(network)} up"])
         for path in _switches(network):
             if _read(path) != "1":
                 log.info("network %s needs %s: it was off, and is on now", network.interface, path)
@@ -119,8 +119,8 @@ class VethNetwork:
             lines.append(f"netns add {name}")
         batch = os.path.join(self._batches, f"{name}-{outer}")
         lines += [
-            f"link add name {outer} master {endpoint.network.interface} up type veth "
-            f"peer name {endpoint.interface} address {endpoint.mac} netns {name}",
+            f"link add name {outer}{_mtu(endpoint.network)} master {endpoint.network.interface} up type veth "
+            f"peer name {endpoint.interface}{_mtu(endpoint.network)} address {endpoint.mac} netns {name}",
             f"link set dev {outer} type bridge_slave hairpin on",
             f"netns exec {name} ip -batch {batch}",
         ]
@@ -265,6 +265,10 @@ def _switches(network: Network) -> Iterator[str]:
             if ":" in each.subnet
             else "/proc/sys/net/ipv4/ip_forward"
         )
+
+
+def _mtu(network: Network) -> str:
+    return f" mtu {network.mtu}" if network.mtu else ""
 
 
 def _no_dad(address: str) -> str:
