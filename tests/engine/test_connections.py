@@ -241,6 +241,10 @@ def test_ports_of_one_address_of_an_interface_in_a_row_and_exposed(clean: Engine
     assert host == "127.0.0.1" and int(given) > 1024
     assert "is not published" in refused(clean, "port", "web", "82")
     low = free_port() & ~7
+    said = "{{json .HostConfig.PortBindings}}"
+    assert clean.jocker("inspect", "-f", said, "web").stdout == (
+        f'{{"80/tcp":[{{"HostIp":"127.0.0.1","HostPort":"{port}"}}],"81/tcp":[{{"HostIp":"127.0.0.1","HostPort":""}}]}}\n'
+    )
     run(clean, "row", "-p", f"127.0.0.1:{low}-{low + 2}:8000-8002")
     assert clean.jocker("ps", "-f", "name=row", "--format", "{{.Ports}}").stdout == (
         f"127.0.0.1:{low}-{low + 2}->8000-8002/tcp\n"
@@ -256,6 +260,7 @@ def test_ports_of_one_address_of_an_interface_in_a_row_and_exposed(clean: Engine
     with serving(place(clean, "all"), "udp", "0.0.0.0", 53):
         given = next(each["host_port"] for each in ports if each["protocol"] == "udp")
         assert ask("", "udp", "127.0.0.1", given).endswith("hello")
+    assert check(clean) == []  # whatever the order in which they came
     run(clean, "only", "--expose", "99")
     assert clean.jocker("ps", "-f", "name=only", "--format", "{{.Ports}}").stdout == "99/tcp\n"
 

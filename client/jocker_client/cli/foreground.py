@@ -11,8 +11,10 @@ from jocker_protocol.errors import JockerError
 from . import options
 
 
-def follow(ctx: click.Context, container: str, *, stdin: bool, tty: bool) -> None:
-    """Attach, start, and end as it ends; returns when its user has left it."""
+def follow(ctx: click.Context, container: str, *, stdin: bool, tty: bool, once: bool) -> None:
+    """Attach, start, and end as it ends; returns when its user has left it. `once`: nothing starts it again, so that
+    what `inspect` shows after this is its end.
+    """
     from . import terminal
 
     engine = ctx.obj.engine
@@ -20,7 +22,12 @@ def follow(ctx: click.Context, container: str, *, stdin: bool, tty: bool) -> Non
     size = terminal.console_size() if tty else None
     with engine.stream(ticket["token"]) as stream:
         engine.call("container.start", container=container, **({"console_size": size} if size else {}))
-        _finish(ctx, terminal, stream, stdin, tty)
+        try:
+            _finish(ctx, terminal, stream, stdin, tty)
+        except click.exceptions.Exit:
+            if once:
+                engine.call("container.wait", container=container)
+            raise
 
 
 def _finish(ctx: click.Context, terminal: Any, stream: Any, stdin: bool, tty: bool) -> None:
@@ -44,7 +51,8 @@ def start(ctx: click.Context, attached: bool, interactive: bool, containers: tup
         if len(containers) > 1:
             raise click.UsageError("-a and -i take one container")
         detail = ctx.obj.engine.call("container.inspect", container=containers[0])
-        follow(ctx, containers[0], stdin=interactive, tty=detail["tty"])
+        once = detail["restart_policy"]["name"] == "no" and not detail["auto_remove"]
+        follow(ctx, containers[0], stdin=interactive, tty=detail["tty"], once=once)
     options.each(ctx, containers, lambda engine, name: engine.call("container.start", container=name))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .render import Map
+
 
 def host_config(detail: dict[str, Any]) -> dict[str, Any]:
     """Of a container as `container.inspect` gives it; names, units and nulls are those of Docker's Engine API."""
@@ -22,6 +24,11 @@ def host_config(detail: dict[str, Any]) -> dict[str, Any]:
             each["target"]: ",".join(each.get("options", ())) for each in mounts if each["type"] == "tmpfs"
         },
         "NetworkMode": detail["network"],
+        "PortBindings": _bindings(detail["port_wishes"]),
+        "ExtraHosts": detail["extra_hosts"] or None,
+        "Dns": detail["dns"],
+        "DnsSearch": detail["dns_search"],
+        "DnsOptions": detail["dns_options"],
         "AutoRemove": detail["auto_remove"],
         "RestartPolicy": {
             "Name": detail["restart_policy"]["name"],
@@ -61,3 +68,14 @@ def host_config(detail: dict[str, Any]) -> dict[str, Any]:
         "IpcMode": security.get("ipc", "") or "private",
         "UTSMode": security.get("uts", ""),
     }
+
+
+def _bindings(wishes: list[dict[str, Any]]) -> Map:
+    """As they were asked for: the port is "" for one that is chosen, "8000-8010" for one of these."""
+    made = Map()
+    for each in wishes:
+        first, last = each.get("host_port", 0), each.get("host_port_last", 0)
+        port = f"{first}-{last}" if last else str(first or "")
+        key = f"{each['container_port']}/{each.get('protocol', 'tcp')}"
+        made.setdefault(key, []).append({"HostIp": each.get("host_ip", ""), "HostPort": port})
+    return made

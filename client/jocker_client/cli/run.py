@@ -40,7 +40,8 @@ def run(ctx: click.Context, /, detach: bool, **given: Any) -> None:
         return
     ended = False
     try:
-        follow(ctx, container, stdin=given["interactive"], tty=given["tty"])
+        once = given["restart"] == "no" and not given["auto_remove"]
+        follow(ctx, container, stdin=given["interactive"], tty=given["tty"], once=once)
     except click.exceptions.Exit:
         ended = True
         raise

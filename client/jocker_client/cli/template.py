@@ -1,4 +1,4 @@
-"""The part of Go's text/template that people use with --format: fields, functions, if, range.
+"""The part of Go's text/template that people use with --format: fields, functions, variables, if, range, with.
 
 Source: https://pkg.go.dev/text/template. Raises InvalidParams for what is not understood.
 """
@@ -7,74 +7,129 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from jocker_protocol.errors import InvalidParams
 
 from .render import Map
 
-_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
+_ACTION = re.compile(r"\{\{(-(?=\s))?\s*(.*?)\s*((?<=\s)-)?\}\}", re.DOTALL)
+_WORD = re.compile(r"""\s*("(?:\\.|[^"\\])*"|`[^`]*`|'(?:\\.|[^'\\])*'|:=|[|(),]|[^\s|(),"`']+)""")
+_BLOCKS = ("if", "range", "with")
 
-Piece = tuple[str, Any, list[Any], list[Any]]
+Scope = dict[str, Any]
+""""." and "$...": what they stand for."""
+
+
+class Piece(NamedTuple):
+    """`kind`: text, value, or a block's word; `body` and `other` (of its else) are a block's."""
+
+    kind: str
+    text: str
+    body: Sequence[Piece] = ()
+    other: Sequence[Piece] = ()
 
 
 def render(template: str, value: Any) -> str:
     """The template with `value` as its dot; \\t and \\n in it are what they say."""
-    text = template.replace("\\t", "\t").replace("\\n", "\n")
-    pieces, rest = _parse(_tokens(text), ())
-    assert not rest
-    return _run(pieces, value, value)
+    tokens = deque(_tokens(template.replace("\\t", "\t").replace("\\n", "\n")))
+    pieces, end = _parse(tokens, top=True)
+    assert not end
+    return _run(pieces, {".": value, "$": value})
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
-    tokens, end = [], 0
-    for match in _ACTION.finditer(text):
-        tokens += [("text", text[end : match.start()]), ("action", match[1])]
-        end = match.end()
-    if "{{" in text[end:]:
-        raise InvalidParams(f"format: a {{{{ without its }}}} in {text!r}")
-    return [*tokens, ("text", text[end:])]
+    tokens: list[tuple[str, str]] = []
+    end, trim = 0, False
+    for match in [*_ACTION.finditer(text), None]:
+        piece = text[end : match.start()] if match else text[end:]
+        piece = piece.lstrip() if trim else piece
+        if match is None:
+            if "{{" in piece:
+                raise InvalidParams(f"format: a {{{{ without its }}}} in {text!r}")
+            return [*tokens, ("text", piece)]
+        tokens.append(("text", piece.rstrip() if match[1] else piece))
+        if not match[2].startswith("/*"):
+            tokens.append(("action", match[2]))
+        end, trim = match.end(), bool(match[3])
+    raise AssertionError
 
 
-def _parse(tokens: list[tuple[str, str]], ends: tuple[str, ...]) -> tuple[list[Piece], list[tuple[str, str]]]:
+def _parse(tokens: deque[tuple[str, str]], *, top: bool = False) -> tuple[list[Piece], str]:
+    """Up to what ends a block, "end" or "else ...", which is told."""
     pieces: list[Piece] = []
     while tokens:
-        (kind, text), tokens = tokens[0], tokens[1:]
+        kind, text = tokens.popleft()
         word, _, rest = text.partition(" ")
         if kind == "text":
-            pieces.append(("text", text, [], []))
-        elif text in ends:
-            return pieces, [(kind, text), *tokens]
-        elif word in ("if", "range"):
-            body, tokens = _parse(tokens, ("else", "end"))
-            other: list[Piece] = []
-            if tokens[0][1] == "else":
-                other, tokens = _parse(tokens[1:], ("end",))
-            pieces.append((word, rest, body, other))
-            tokens = tokens[1:]
+            pieces.append(Piece("text", text))
+        elif word in ("end", "else"):
+            if top:
+                raise InvalidParams(
+                    f"format: {{{{{text}}}}} without its {{{{if}}}}, {{{{range}}}} or {{{{with}}}}"
+                )
+            return pieces, text
+        elif word in _BLOCKS:
+            pieces.append(_block(word, rest, tokens))
         else:
-            pieces.append(("value", text, [], []))
-    if ends:
-        raise InvalidParams("format: {{if}} or {{range}} has no {{end}}")
-    return pieces, []
+            pieces.append(Piece("value", text))
+    if not top:
+        raise InvalidParams("format: {{if}}, {{range}} or {{with}} has no {{end}}")
+    return pieces, ""
 
 
-def _run(pieces: list[Piece], dot: Any, root: Any) -> str:
+def _block(word: str, condition: str, tokens: deque[tuple[str, str]]) -> Piece:
+    body, end = _parse(tokens)
+    if end == "end":
+        return Piece(word, condition, body)
+    _, _, more = end.partition(" ")
+    if more:  # {{else if ...}}: a block in the other branch, ended by the same {{end}}
+        kind, _, rest = more.strip().partition(" ")
+        if kind not in _BLOCKS:
+            raise InvalidParams(f"format: {{{{{end}}}}} is not understood")
+        return Piece(word, condition, body, [_block(kind, rest, tokens)])
+    other, end = _parse(tokens)
+    if end != "end":
+        raise InvalidParams(f"format: {{{{{end}}}}} after {{{{else}}}}")
+    return Piece(word, condition, body, other)
+
+
+def _run(pieces: Sequence[Piece], scope: Scope) -> str:
     out = []
-    for kind, text, body, other in pieces:
-        if kind == "text":
-            out.append(text)
-        elif kind == "value":
-            out.append(_show(_evaluate(text, dot, root)))
-        elif kind == "if":
-            out.append(_run(body if _evaluate(text, dot, root) else other, dot, root))
+    for piece in pieces:
+        if piece.kind == "text":
+            out.append(piece.text)
+            continue
+        names, expression = _assigned(piece.text)
+        value = _evaluate(expression, scope)
+        if piece.kind == "value":
+            if names:
+                scope[names[0]] = value
+            else:
+                out.append(_show(value))
+        elif piece.kind == "range":
+            items = sorted(value.items()) if isinstance(value, dict) else list(enumerate(value or ()))
+            for key, item in items:
+                named = dict(zip(reversed(names), (item, key), strict=False))
+                out.append(_run(piece.body, {**scope, **named, ".": item}))
+            if not items:
+                out.append(_run(piece.other, dict(scope)))
+        elif value:
+            inner = {**scope, **dict.fromkeys(names, value)}
+            out.append(_run(piece.body, inner | ({".": value} if piece.kind == "with" else {})))
         else:
-            items = _evaluate(text, dot, root) or []
-            values = list(items.values()) if isinstance(items, dict) else items
-            out.append("".join(_run(body, item, root) for item in values) or _run(other, dot, root))
+            out.append(_run(piece.other, dict(scope)))
     return "".join(out)
+
+
+def _assigned(text: str) -> tuple[list[str], str]:
+    """ "$k, $v := .Ports": the names, and what they are given."""
+    match = re.match(r"\s*(\$\w+)(?:\s*,\s*(\$\w+))?\s*:?=(?!=)\s*", text)
+    if match is None:
+        return [], text
+    return [name for name in match.groups() if name], text[match.end() :]
 
 
 def _show(value: Any) -> str:
@@ -89,59 +144,119 @@ def _show(value: Any) -> str:
     return str(value)
 
 
+def _index(value: Any, *keys: Any) -> Any:
+    for key in keys:
+        if isinstance(value, list):
+            if not isinstance(key, int) or not 0 <= key < len(value):
+                raise InvalidParams(f"format: index {key} of a list of {len(value)}")
+            value = value[key]
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "index": _index,
     "json": lambda value: json.dumps(value, separators=(",", ":")),
     "join": lambda items, separator: separator.join(map(str, items or [])),
-    "len": lambda value: len(value),
+    "len": lambda value: len(value or ()),
     "lower": lambda value: str(value).lower(),
     "upper": lambda value: str(value).upper(),
     "title": lambda value: str(value).title(),
+    "print": lambda *values: "".join(map(_show, values)),
     "println": lambda *values: " ".join(map(_show, values)) + "\n",
     "not": lambda value: not value,
     "eq": lambda first, *others: any(first == other for other in others),
     "ne": lambda first, other: first != other,
+    "lt": lambda first, other: first < other,
+    "le": lambda first, other: first <= other,
+    "gt": lambda first, other: first > other,
+    "ge": lambda first, other: first >= other,
     "and": lambda *values: next((value for value in values if not value), values[-1]),
     "or": lambda *values: next((value for value in values if value), values[-1]),
-    "printf": lambda text, *values: text.replace("%v", "%s") % values,
+    "printf": lambda text, *values: re.sub("%[vq]", "%s", text) % values,
     "split": lambda text, separator: text.split(separator),
+    "truncate": lambda text, length: text[:length],
 }
 
 
-def _evaluate(text: str, dot: Any, root: Any) -> Any:
-    value: Any = None
-    for number, stage in enumerate(text.split("|")):
-        lexer = shlex.shlex(stage, posix=False)
-        lexer.whitespace_split = True
-        lexer.commenters = ""
-        words = list(lexer)
-        if not words:
-            raise InvalidParams(f"format: nothing in {{{{{text}}}}}")
-        piped = [value] if number else []
-        if words[0] == "index":
-            value, *keys = [_operand(word, dot, root) for word in words[1:]] + piped
-            for key in keys:
-                value = value[key] if isinstance(value, list) else (value or {}).get(key)
-        elif words[0] in _FUNCTIONS:
-            value = _FUNCTIONS[words[0]](*[_operand(word, dot, root) for word in words[1:]], *piped)
-        elif len(words) == 1:
-            value = _operand(words[0], dot, root)
+def _evaluate(text: str, scope: Scope) -> Any:
+    words: deque[str] = deque()
+    position = 0
+    while text[position:].strip():
+        match = _WORD.match(text, position)
+        if match is None:
+            raise InvalidParams(f"format: {text[position:].strip()!r} in {{{{{text}}}}} is not understood")
+        chained = words and words[-1] == ")" and match.start(1) == match.start() and match[1].startswith(".")
+        if chained:
+            words[-1] += match[1]  # fields of what the parenthesis makes
         else:
-            raise InvalidParams(f"format: no function {words[0]!r}; there are index, {', '.join(_FUNCTIONS)}")
+            words.append(match[1])
+        position = match.end()
+    value = _pipeline(words, scope, text)
+    if words:
+        raise InvalidParams(f"format: {words[0]!r} is too much in {{{{{text}}}}}")
     return value
 
 
-def _operand(word: str, dot: Any, root: Any) -> Any:
-    if word[0] in "\"'`":
+def _pipeline(words: deque[str], scope: Scope, text: str) -> Any:
+    """`f a b | g c`: what a stage makes is the last argument of the next."""
+    piped: list[Any] = []
+    while True:
+        function = words.popleft() if words and words[0] in _FUNCTIONS else ""
+        given: list[Any] = []
+        while words and words[0] != "|" and not words[0].startswith(")"):
+            given.append(_term(words, scope, text))
+        value = _called(function, [*given, *piped], text)
+        if not words or words[0] != "|":
+            return value
+        words.popleft()
+        piped = [value]
+
+
+def _called(function: str, given: list[Any], text: str) -> Any:
+    if not function:
+        if len(given) == 1:
+            return given[0]
+        raise InvalidParams(
+            f"format: {{{{{text}}}}} is neither a value nor a function of these: {', '.join(_FUNCTIONS)}"
+            if given
+            else f"format: nothing in {{{{{text}}}}}"
+        )
+    try:
+        return _FUNCTIONS[function](*given)
+    except (TypeError, ValueError, AttributeError, IndexError):
+        raise InvalidParams(
+            f"format: {function} cannot do that with its arguments in {{{{{text}}}}}"
+        ) from None
+
+
+def _term(words: deque[str], scope: Scope, text: str) -> Any:
+    word = words.popleft()
+    if word == "(":
+        value = _pipeline(words, scope, text)
+        if not words or not words[0].startswith(")"):
+            raise InvalidParams(f"format: a ( without its ) in {{{{{text}}}}}")
+        return _fields(value, words.popleft()[1:])
+    if word[0] == '"':
+        return json.loads(word)
+    if word[0] in "'`":
         return word[1:-1]
     if re.fullmatch(r"-?\d+", word):
         return int(word)
-    if word in ("true", "false"):
-        return word == "true"
-    value = root if word.startswith("$") else dot
-    word = word.removeprefix("$")
-    if not word.startswith("."):
-        raise InvalidParams(f"format: {word!r} is neither a field (.Name) nor a value")
-    for name in word.split("."):
+    if word in ("true", "false", "nil"):
+        return {"true": True, "false": False, "nil": None}[word]
+    name, dot, rest = word.partition(".")
+    if not name:
+        return _fields(scope["."], word)
+    if name not in scope:
+        known = f"; there are {', '.join(_FUNCTIONS)}" if not name.startswith("$") else ""
+        raise InvalidParams(f"format: no {'variable' if name[0] == '$' else 'function'} {name!r}{known}")
+    return _fields(scope[name], dot + rest)
+
+
+def _fields(value: Any, path: str) -> Any:
+    for name in path.split("."):
         if not name:
             continue
         if isinstance(value, Map):

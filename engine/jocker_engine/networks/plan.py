@@ -77,7 +77,10 @@ def routes(
 
 
 def publications(ports: Iterable[PublishedRecord], leases: Mapping[str, Lease]) -> tuple[Publication, ...]:
-    """Those of containers that have an address to lead to: of the same family, if they have one of that."""
+    """Those of containers that have an address to lead to: of the same family, if they have one of that.
+
+    Always in the same order, so that what a driver has loaded can be compared.
+    """
     made = []
     for each in ports:
         lease = leases.get(each.container)
@@ -85,4 +88,4 @@ def publications(ports: Iterable[PublishedRecord], leases: Mapping[str, Lease]) 
         to = next(filter(None, own), "")
         if to:
             made.append(Publication(each.protocol, each.host_ip, each.host_port, to, each.container_port))
-    return tuple(made)
+    return tuple(sorted(made, key=lambda each: (each.protocol, each.host_ip, each.host_port)))

@@ -79,6 +79,53 @@ def test_a_template_shows_a_label_that_is_not_there_and_refuses_a_field_that_is_
         template.render("{{.Config.Labls}}", spelled)
 
 
+PORTS = render.Map({"80/tcp": [{"HostIp": "::", "HostPort": "8080"}], "53/udp": None})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('{{(index (index .Ports "80/tcp") 0).HostPort}}', "8080"),
+        ('{{with index .Ports "80/tcp"}}{{(index . 0).HostIp}}{{else}}none{{end}}', "::"),
+        ("{{range $p, $all := .Ports}}{{$p}}={{if $all}}{{(index $all 0).HostPort}}{{else}}-{{end}} {{end}}", "53/udp=- 80/tcp=8080 "),
+        ("{{range $n, $v := .List}}{{if $n}}, {{end}}{{$v}}{{end}}", "a, b"),
+        ("{{range .None}}x{{else}}nothing{{end}}", "nothing"),
+        ("{{range .List}}{{$.Name}}{{.}} {{end}}", "na nb "),
+        ('{{if eq .Name "m"}}1{{else if and .List (not .None)}}2{{else}}3{{end}}', "2"),
+        ("{{$x := len .List}}{{$x}}{{/* said */}}", "2"),
+        ("a {{- .Name -}} b", "anb"),
+        ('{{.Name | printf "%s|%v" "a"}}', "a|n"),
+        ('{{join .List ","}} {{json .List}} {{"a\\"b"}} {{`c`}} {{index .List 1}}', 'a,b ["a","b"] a"b c b'),
+        ("{{index .Ports `443/tcp`}}", "<no value>"),
+        ("{{if gt (len .List) 1}}many{{end}}", "many"),
+    ],
+)  # fmt: skip
+def test_templates_as_people_write_them_for_docker(text: str, shown: str) -> None:
+    assert template.render(text, {"Name": "n", "List": ["a", "b"], "None": [], "Ports": PORTS}) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{(index .List 0}}", r"a \( without its \)"),
+        ("{{index .List 7}}", "index 7 of a list of 2"),
+        ("{{.List)}}", "too much"),
+        ("{{nope .List}}", "no function 'nope'; there are index"),
+        ("{{$x}}", r"no variable '\$x'"),
+        ("{{if .List}}", "has no {{end}}"),
+        ("{{end}}", "without its"),
+        ("{{if .List}}{{else}}{{else}}{{end}}", "after {{else}}"),
+        ("{{}}", "nothing in"),
+        ("{{.List .List}}", "neither a value nor a function"),
+        ("{{.List", "without its }}"),
+        ("{{len 5}}", "len cannot do that"),
+    ],
+)
+def test_templates_that_are_wrong_are_refused(text: str, said: str) -> None:
+    with pytest.raises(InvalidParams, match=said):
+        template.render(text, {"List": ["a", "b"]})
+
+
 EVENT = {
     "seq": 7, "time": "2026-11-24T12:00:00.000000001Z", "type": "container", "action": "die", "id": "ab",
     "attributes": {"name": "x", "image": "base", "exitCode": "0"},
