@@ -31,7 +31,9 @@ def need(condition: object, reason: str) -> None:
 
 
 def why_not(platform: str) -> str:
-    """Why the platform cannot be used here, as far as that is cheap to tell."""
+    """Why the platform cannot be used here, as far as that is cheap to tell. A FreeBSD's engine is that of tests/platform."""
+    if (platform == "freebsd") != sys.platform.startswith("freebsd"):
+        return f"engines of the {platform} platform are not tested on this system"
     if platform == "linux" and os.geteuid() != 0:
         return "the linux platform needs root"
     if platform == "linux" and not (shutil.which("runc") or shutil.which("crun")):

@@ -61,7 +61,6 @@ def enter(launch: Launch, stdio: tuple[int, ...]) -> int:
             if launch.login:
                 namespaces.set_login(launch.login)
         else:
-            _limit(launch)
             _change_root(launch)
         try:
             os.chdir(launch.cwd)

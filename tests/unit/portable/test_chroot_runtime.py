@@ -192,3 +192,11 @@ async def test_kill_all_finds_processes_by_their_root(
             process.wait()
         main.stdout.close()
     await runtime.signal("c1", main.pid, signal.SIGTERM)
+
+
+async def test_pause_without_proc(runtime: ChrootRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing tells the processes of a container, it is not called paused while it runs on."""
+    monkeypatch.setattr(chroot, "_LINUX", False)
+    with pytest.raises(PlatformError, match="cannot tell here"):
+        await runtime.pause("c1")
+    assert not await runtime.is_paused("c1")

@@ -107,6 +107,8 @@ class ChrootRuntime:
 
     async def pause(self, container: str) -> None:
         """SIGSTOP, until no process is left that was forked meanwhile. The mark comes first."""
+        if not _LINUX:
+            raise PlatformError(f"runtime {self.name} cannot tell here which processes are a container's")
         os.close(os.open(self._mark(container), os.O_CREAT | os.O_CLOEXEC, 0o600))
         stopped: set[int] = set()
         for _ in range(_KILL_ROUNDS):
