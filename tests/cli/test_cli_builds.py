@@ -289,6 +289,21 @@ def test_contexts_from_elsewhere(shared: Engine, build: Build, tmp_path: Path) -
         input=packed.getvalue(), env=shared.env, check=True, capture_output=True,
     )  # fmt: skip
     assert shared.jocker("run", "--rm", "e").stdout == "packed"
+    root = tmp_path / "root"
+    shared.jocker("create", "--name", "root", "base")
+    shared.jocker("export", "-o", str(tmp_path / "root.tar"), "root")
+    shared.jocker("rm", "root")
+    root.mkdir()
+    subprocess.run(["tar", "-C", str(root), "-xf", str(tmp_path / "root.tar")], check=True)
+    (root / "mine").write_text("mine")
+    from_it = "FROM Rootfs AS one\nRUN echo >> /mine\nFROM one\nCMD cat /mine\n"
+    for cached in ("0", "1"):
+        built = build(from_it, "-t", "e", "--build-context", f"rootfs={root}")
+        assert str(built.stderr.count("CACHED") // 2) == cached, built.stderr
+        assert shared.jocker("run", "--rm", "e").stdout == "mine\n"
+    (root / "mine").write_text("other")
+    build(from_it, "-t", "e", "--build-context", f"rootfs={root}")
+    assert shared.jocker("run", "--rm", "e").stdout == "other\n"
     alone = shared.jocker("build", "-q", "-", input="FROM base\nCOPY f /f\n", check=False)
     assert alone.returncode == 1 and "Dockerfile:2:1: this build has no context" in alone.stderr
     assert shared.jocker("build", "-q", "-t", "e", "-", input="FROM base\nRUN true\n").stdout.startswith(

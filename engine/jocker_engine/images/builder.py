@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from jocker_protocol import types as t
-from jocker_protocol.errors import BadDockerfile, BuildFailed, InvalidParams, JockerError
+from jocker_protocol.errors import BadDockerfile, BuildFailed, InvalidParams, JockerError, NotFound
 
 from ..clock import now
 from ..db import statements as sql
@@ -136,7 +136,9 @@ class Builder(Actor):
         return todo
 
     async def _resolve(self, name: str) -> ImageRecord:
-        root = self._order.roots.get(name)
+        root = self._order.roots.get(name.lower())
+        if root and not root.image:
+            raise NotFound(f"{name} is a directory")
         asked = ResolveImage(root.image if root and root.image else name, keep=False)
         image: ImageRecord = await self.system.ref("images").call(asked)
         return image

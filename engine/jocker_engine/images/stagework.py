@@ -80,6 +80,9 @@ class StageWork:
         if request.epoch is not None:
             point.stamp = layers.Clamp(request.epoch).stamp
         await self._from(point.layer)
+        if self._is_directory():
+            self._total += 1
+            await self._step(*self._take_directory(), point)
         for instruction in instructions:
             try:
                 await self._instruction(instruction, point)
@@ -97,8 +100,23 @@ class StageWork:
         if stage.base == "scratch":
             return await self._job.scratch(self._dockerfile, stage.line)
         named = self._job.roots.get(stage.base.lower())
+        if self._is_directory():
+            return None
         name = named.image if named and named.image else stage.base
         return await self._job.image(self._dockerfile, stage.line, name)
+
+    def _is_directory(self) -> bool:
+        """Whether it is FROM a named context that is no image: its files are the first layer, as in BuildKit."""
+        named = self._job.roots.get(self._stage.base.lower())
+        return self._stage.base_stage is None and named is not None and not named.image
+
+    def _take_directory(self) -> tuple[Instruction, CopyStep]:
+        line, text = self._stage.line, f"FROM {self._stage.base}"
+        instruction = next(
+            each for each in self._dockerfile.instructions if each.keyword == "FROM" and each.line == line
+        )
+        step = CopyStep(line, text, text, sources=(".",), destination="/", source_image=self._stage.base)
+        return instruction, step
 
     async def _from(self, layer: str | None) -> None:
         """FROM an image is a step for people; of scratch or a stage there is nothing to tell."""
@@ -118,6 +136,10 @@ class StageWork:
             entry = t.HistoryEntry(created=point.stamp, created_by=step.created_by, empty_layer=True)
             point.history.append(entry)
             return
+        await self._step(instruction, step, point)
+
+    async def _step(self, instruction: Instruction, step: Step, point: Point) -> None:
+        """A step that makes a layer."""
         self._index += 1
         for index in _needs(step):
             await self._job.stage(index)
