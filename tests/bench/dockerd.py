@@ -46,8 +46,8 @@ def daemon(directory: str) -> Iterator[list[str]]:
             process.send_signal(signal.SIGTERM)
             process.wait()
             for path in (f"/sys/fs/cgroup{group}", *glob.glob(f"/sys/fs/cgroup/*{group}")):
-                if os.path.isdir(path):
-                    os.rmdir(path)
+                for found, _, _ in os.walk(path, topdown=False):
+                    os.rmdir(found)
 
 
 def _answers(command: list[str], process: subprocess.Popen[bytes]) -> bool:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,18 @@ class Docker:
         done = subprocess.run([*self._command, *words], capture_output=True, timeout=60, **options)
         assert done.returncode == 0, (words, done)
         return done.stdout.decode()
+
+    def build(self, tag: str, context: Path, dockerfile: str, *words: str) -> str:
+        """Why not, "" if it was built; by the BuildKit that is in the daemon."""
+        command = shutil.which(
+            "docker", path=f"/usr/bin:{os.environ['PATH']}"
+        )  # that of the daemon's package
+        (context / "Dockerfile").write_text(dockerfile)
+        done = subprocess.run(
+            [str(command), *self._command[1:], "build", "-q", "--network", "none", "-t", tag, *words, str(context)],
+            env={**os.environ, "DOCKER_BUILDKIT": "1"}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        return done.stderr if done.returncode else ""
 
     def bytes(self, *words: str) -> bytes:
         return subprocess.run([*self._command, *words], stdout=subprocess.PIPE, timeout=60, check=True).stdout
@@ -196,3 +209,196 @@ def test_root_file_systems_go_both_ways(shared: Engine, docker: Docker, app: str
     shared.jocker("rmi", "from-theirs")
     docker("rm", "-v", "theirs")
     docker("rmi", "from-ours")
+
+
+def packed(mode: Any) -> bytes:
+    """An archive with owners, modes and links of its own."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, kind, target, bits in (
+            ("td", tarfile.DIRTYPE, "", 0o750), ("td/f", tarfile.REGTYPE, "", 0o640),
+            ("td/l", tarfile.SYMTYPE, "f", 0o777), ("td/h", tarfile.LNKTYPE, "td/f", 0o640),
+            ("top", tarfile.REGTYPE, "", 0o4755),
+        ):  # fmt: skip
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.mode, info.uid, info.gid = kind, target, bits, 5, 6
+            archive.addfile(info)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """For builds."""
+    root = tmp_path / "context"
+    for directory in ("dir/sub", "dir/empty", "docs/deep", "node_modules/p", "src/node_modules"):
+        (root / directory).mkdir(parents=True)
+    for name in ("a", "b", "x.sh", "dir/one", "dir/two", "dir/sub/three", "dir/.hidden", "f1.txt", "f10.txt",
+                 "[br]", "sp ace", "docs/a.md", "docs/deep/b.md", "README.md", "node_modules/p/i", "src/node_modules/i",
+                 "src/s", "none.tar"):  # fmt: skip
+        (root / name).write_text(name)
+    (root / "b").chmod(0o600)
+    (root / "x.sh").chmod(0o755)
+    (root / "dir/empty").chmod(0o711)
+    for name, target in (("ln", "a"), ("dl", "dir"), ("dir/inl", "one"), ("dir/dangling", "/nowhere")):
+        (root / name).symlink_to(target)
+    for name, mode in (("t.tar", "w"), ("t.tar.gz", "w:gz"), ("t.tar.xz", "w:xz"), ("t.tar.bz2", "w:bz2")):
+        (root / name).write_bytes(packed(mode))
+    (root / ".dockerignore").write_text(
+        "# all but\n**/*.md\n!README.md\n!docs/deep\n**/node_modules\n/dir/t*o\n[.]dockerignore\nDockerfile\n"
+    )
+    return root
+
+
+USERS = """\
+FROM base
+RUN echo 'app:x:1234:2345::/home/app:/bin/sh' >> /etc/passwd; echo 'grp:x:3456:app' >> /etc/group
+"""
+BUILDS = {
+    "copy": """
+        FROM users
+        COPY . /all
+        COPY dir /x1
+        COPY dir/ dir/. dir/sub /x2/
+        COPY a /n1
+        COPY a /n2/
+        COPY ../a ./dir//one /b /n3/
+        COPY f?.txt f[0-9]*.txt *.none /w1/
+        COPY x.* /w2
+        COPY */one dir/.h* /w3/
+        COPY ln /s1
+        COPY dl /s2
+        COPY dl/one dl/sub /s3/
+        COPY ["sp ace", "/o 1/"]
+        COPY [[]br] /br
+        RUN busybox mkdir -m 700 /real && busybox ln -s /real /abs && busybox ln -s ../../esc /esc1 && echo > /f && busybox ln -s /f /fl
+        COPY a /abs/
+        COPY b /abs
+        COPY dir /abs
+        COPY dir /esc1
+        COPY a /fl
+        COPY --chown=app dir /o1
+        COPY --chown=app:grp --chmod=640 a /o2/3/4
+        COPY --chown=7 a /real/o3
+        WORKDIR /wd
+        COPY a b ./
+        COPY a x/y
+        COPY a ../../../up
+    """,
+    "add": """
+        FROM users
+        ADD t.tar /t1
+        ADD t.tar.gz /t2/
+        ADD t.tar.xz t.tar.bz2 none.tar a /t3/
+        ADD dir /t4
+        COPY t.tar.gz /t5
+        RUN busybox mkdir -p -m 700 /t6/td
+        ADD t.tar /t6
+    """,
+    "variables": r"""
+        ARG V=users
+        ARG W=w
+        FROM ${V:-no} AS one
+        ARG W
+        ARG G=g H
+        ENV A=1 B=2 C="x y" D='q r' E=a\ b F="q\"r" G2='a$A' I=${A} J=${A}x K=$Ax L=\$A N=${NO:-def} O=${A:+alt} P=${NO:+alt}
+        ENV OLD   hello  $W "world"
+        ENV A=3 Q=$A \
+          # a comment
+
+          R=${NO:-${B:-deep}}
+        ENV EE="a\
+        b" PATH=/x:$PATH
+        RUN echo "$A $B $W $G $H $EE $PATH" > /one
+        ENV X=1
+        ARG X=2
+        RUN echo $X > /two
+        ENV Y=$X
+        LABEL l$A=$B "quoted k"="$C" m.n='$A' o=p\
+        q
+        LABEL old some value
+        EXPOSE 80 $B/udp 8000-8002
+        VOLUME /v$A /w
+        USER ${U:-app}:grp
+        WORKDIR $C
+        WORKDIR ./${B}/../z
+        RUN pwd > /tmp/pwd; id -u > /tmp/id; id -G >> /tmp/id; echo $HOME > /tmp/home
+        STOPSIGNAL ${NO:-SIGINT}
+        FROM one
+        RUN echo "$A $G $X" > /tmp/inherited
+    """,
+    "configuration": """
+        FROM users AS one
+        CMD ["a", "b c", "\u0041"]
+        ENTRYPOINT x $Y  'z'
+        HEALTHCHECK --interval=5m --timeout=3s --start-period=1m30s --retries=7 CMD curl -f  x || exit 1
+        ONBUILD RUN echo onbuild > /onbuild
+        ONBUILD COPY a /tmp/
+        MAINTAINER me
+        FROM one AS two
+        SHELL ["/bin/sh", "-ec"]
+        ENTRYPOINT ["e"]
+        HEALTHCHECK cmd ["a", "b"]
+        ONBUILD ENV q=r
+        volume /one /two
+        VOLUME ["/three", "/fo ur"]
+        RUN echo a \\
+        # comment
+           b > /cont; echo 'c \\
+        d' >> /cont
+        CMD ['not', 'json']
+        FROM two
+        HEALTHCHECK NONE
+    """,
+    "stages": """
+        FROM users AS One
+        RUN busybox mkdir -p /d/e && echo 1 > /d/x && busybox ln -s x /d/l && busybox ln /d/x /d/e/h && busybox chown -R 5:6 /d && busybox chmod 4750 /d/x
+        FROM base AS unused
+        RUN false
+        FROM users
+        COPY --from=one /d /k1
+        COPY --from=0 d/* /k2/
+        COPY --from=ONE /d/l /k3
+        COPY --from=base /etc/passwd /k4
+        COPY --from=one --chown=app /d/x /k5
+        USER app
+        WORKDIR /made/by/app
+        USER 77:88
+        WORKDIR by77
+        RUN id -u > /tmp/id; id -g >> /tmp/id; umask >> /tmp/id
+    """,
+    "escape": """
+        # escape=`
+        FROM users
+        RUN echo a `
+          b > /o
+        ENV A=a` b B="x`"y" C=`$A D=a\\b
+        COPY a `
+          /x`
+    """,
+}  # fmt: skip
+
+
+def test_builds_are_those_of_buildkit(shared: Engine, docker: Docker, app: str, context: Path) -> None:
+    why = docker.build("users", context, USERS)
+    if "buildx" in why:
+        pytest.skip("this docker's BuildKit is a package of its own, buildx")
+    assert why == ""
+    subprocess.run(
+        [shared.jocker_path, "load"], env=shared.env, input=docker.bytes("save", "users"), check=True
+    )
+    for name, text in BUILDS.items():
+        dockerfile = textwrap.dedent(text).lstrip()
+        assert docker.build(name, context, dockerfile) == "", name
+        shared.jocker("build", "-q", "-t", name, str(context))
+        docker("create", "--name", name, "--network", "none", name, "x")
+        shared.jocker("create", "--name", name, name, "x")
+        ours = subprocess.run(
+            [shared.jocker_path, "export", name], env=shared.env, capture_output=True, check=True
+        )
+        mine, theirs = tree(ours.stdout), tree(docker.bytes("export", name))
+        assert {path: (mine.get(path), theirs.get(path)) for path in mine.keys() | theirs.keys()
+                if mine.get(path) != theirs.get(path)} == {}, name  # fmt: skip
+        assert differing(config(shared, name), docker.inspect(name)["Config"]) == {}, name
+        shared.jocker("rm", "-v", name)
+        shared.jocker("rmi", name)
+    shared.jocker("rmi", "users")

@@ -143,7 +143,7 @@ def test_what_the_reference_knows(shared: Engine, tmp_path: Path, served: tuple[
         "kept:", "a.txt", "b", "", "kept/b:", "c.txt",
     ]  # fmt: skip
     config = json.loads(shared.jocker("image", "inspect", "whole").stdout)[0]["Config"]
-    assert config["ExposedPorts"] == ["80/tcp", "81/tcp", "53/udp"] and config["StopSignal"] == "SIGINT"
+    assert list(config["ExposedPorts"]) == ["53/udp", "80/tcp", "81/tcp"] and config["StopSignal"] == "SIGINT"
     again = shared.jocker("build", "-q", "-t", "whole", "--progress", "rawjson", str(root))
     assert again.returncode == 0
     (directory / "got.txt").write_text("changed\n")

@@ -57,7 +57,10 @@ class BuildState:
 
     def __post_init__(self) -> None:
         self.config = copy.deepcopy(self.config)
-        self.args = dict(self.args)
+        defined = {
+            item.partition("=")[0] for item in self.config.env
+        }  # they come anew with what the stage is from
+        self.args = {name: value for name, value in self.args.items() if name not in defined}
         if self.stage.base_stage is None and self.config.on_build:
             name, line = self.dockerfile.filename, self.stage.line
             self.triggers = parse_triggers(self.config.on_build, name, line, self.dockerfile.escape)
