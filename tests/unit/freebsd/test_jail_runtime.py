@@ -224,7 +224,8 @@ async def test_what_is_refused_leaves_nothing(case: Case) -> None:
         await case.runtime.check_jail_params(("allow.mout",))
 
 
-async def test_limits(case: Case) -> None:
+async def test_limits(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jocker_engine.platform.refusals.online", lambda: set(range(8)))
     limits = Limits(
         memory=64 << 20, pids=20, cpuset_cpus="0-1", ulimits=[Ulimit(name="nofile", soft=5, hard=6)]
     )
