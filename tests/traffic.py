@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -82,20 +83,32 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
+_ALONE = "/tmp/jocker-test-outside.lock"
+
+
 @contextmanager
 def outside(address: str = "198.18.7", address6: str = "fd07:18") -> Iterator[str]:
-    """A namespace that the host reaches as it reaches the world: HOST.1 here, HOST.2 there. Its path."""
+    """A namespace that the host reaches as it reaches the world: HOST.1 here, HOST.2 there. Its path.
+
+    Of tests that run side by side one at a time: the host has one way to an address.
+    """
     name = f"jt{os.getpid()}"
-    ip("netns", "add", name)
-    try:
-        ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
-        for at, words in ((1, ()), (2, ("-n", name))):
-            interface = "eth0" if words else name
-            ip(*words, "addr", "add", f"{address}.{at}/24", "dev", interface)
-            ip(*words, "addr", "add", f"{address6}::{at}/64", "dev", interface, "nodad")
-            ip(*words, "link", "set", interface, "up")
-        ip("-n", name, "link", "set", "lo", "up")
-        yield f"/run/netns/{name}"
-    finally:
-        subprocess.run(["ip", "link", "del", name], check=False, capture_output=True)
-        ip("netns", "del", name)
+    with open(_ALONE, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ip("netns", "add", name)
+        try:
+            yield from _outside(name, address, address6)
+        finally:
+            subprocess.run(["ip", "link", "del", name], check=False, capture_output=True)
+            ip("netns", "del", name)
+
+
+def _outside(name: str, address: str, address6: str) -> Iterator[str]:
+    ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+    for at, words in ((1, ()), (2, ("-n", name))):
+        interface = "eth0" if words else name
+        ip(*words, "addr", "add", f"{address}.{at}/24", "dev", interface)
+        ip(*words, "addr", "add", f"{address6}::{at}/64", "dev", interface, "nodad")
+        ip(*words, "link", "set", interface, "up")
+    ip("-n", name, "link", "set", "lo", "up")
+    yield f"/run/netns/{name}"
