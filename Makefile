@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	sh etc/host-packages.sh
 	$(COMPILED)
-	$(BIN)/pytest -n 3 --dist loadgroup
+	$(BIN)/pytest -n 3
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

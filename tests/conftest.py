@@ -74,15 +74,6 @@ def pool() -> Iterator[str]:
         need(False, str(error))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """There is one pool on a machine: who needs it goes to one process, instead of waiting in all of them."""
-    for item in items:
-        params = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        if "pool" in getattr(item, "fixturenames", ()) or "zfs" in params:
-            item.add_marker(pytest.mark.xdist_group("pool"))
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Of the conformance suite, tests/platform."""
     group = parser.getgroup("jocker")
