@@ -162,13 +162,7 @@ def rm(ctx: click.Context, force: bool, networks: tuple[str, ...]) -> None:
 
 @click.command()
 @click.option("-f", "--force", is_flag=True, help="Without a question.")
-@click.option(
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="until=TIME|DURATION, label[!]=KEY[=VALUE].",
-)
+@options.PRUNE_FILTER
 @click.pass_context
 def prune(ctx: click.Context, force: bool, filters: tuple[str, ...]) -> None:
     """Remove all networks that no container is on."""

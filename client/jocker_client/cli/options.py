@@ -19,6 +19,13 @@ COMMAND_FOLLOWS: dict[str, Any] = {
 }
 """Settings of a command whose last argument is another command, with options of its own."""
 CONTAINERS = click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
+PRUNE_FILTER = click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="until=TIME|DURATION, label[!]=KEY[=VALUE].",
+)
 
 
 def env(values: Iterable[str], files: Iterable[str] = ()) -> list[str]:

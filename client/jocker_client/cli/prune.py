@@ -8,18 +8,10 @@ import click
 
 from . import options, render
 
-_FILTER = click.option(
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="until=TIME|DURATION, label[!]=KEY[=VALUE].",
-)
-
 
 @click.command("prune")
 @click.option("-f", "--force", is_flag=True, help="Without asking.")
-@_FILTER
+@options.PRUNE_FILTER
 @click.pass_context
 def containers(ctx: click.Context, force: bool, filters: tuple[str, ...]) -> None:
     """Remove all containers that do not run."""
@@ -40,7 +32,7 @@ def containers(ctx: click.Context, force: bool, filters: tuple[str, ...]) -> Non
 )
 @click.option("--volumes", is_flag=True, help="Anonymous volumes that no container uses, too.")
 @click.option("-f", "--force", is_flag=True, help="Without asking.")
-@_FILTER
+@options.PRUNE_FILTER
 @click.pass_context
 def everything(
     ctx: click.Context, everything: bool, volumes: bool, force: bool, filters: tuple[str, ...]

@@ -65,13 +65,7 @@ def history(ctx: click.Context, human: bool, no_trunc: bool, quiet: bool, form: 
 @click.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Also those that have names, but no container.")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
-@click.option(
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="until=TIME|DURATION, label[!]=KEY[=VALUE].",
-)
+@options.PRUNE_FILTER
 @click.pass_context
 def prune(ctx: click.Context, everything: bool, force: bool, filters: tuple[str, ...]) -> None:
     """Remove images that nobody needs."""
